@@ -1,0 +1,65 @@
+//! What a dead worker held is found by a walk over the owner ids.
+
+use crate::state::{Owner, Phase};
+use crate::sync::Ordering;
+use crate::table::Table;
+
+/// What the walk over a dead worker's slots found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Slots whose task was begun: it died with the worker.
+    pub lost: Vec<u32>,
+    /// Slots whose result is complete but may not be on the done stack.
+    pub done: Vec<u32>,
+    /// Number of slots whose task had not begun and is at the head of the ring again.
+    pub given_back: usize,
+}
+
+impl Table<'_> {
+    /// Parent: settles all that a dead worker held.
+    ///
+    /// The worker must be dead, seen by its pidfd: none of its stores can follow. Only one thread of
+    /// the parent may publish or recover at a time. The caller takes the done stack *after* this, so
+    /// that a slot in both is known by then, and wakes every sleeper: a wake that the worker owed is
+    /// lost with it.
+    #[must_use]
+    pub fn recover(&self, dead: Owner) -> Recovered {
+        let mut found = Recovered::default();
+        self.worker_awake(dead);
+        self.end_spin(dead);
+        for (index, slot) in self.slots.iter().enumerate().rev() {
+            let word = slot.word();
+            if word.owner() != dead {
+                continue;
+            }
+            let index = index as u32;
+            match word.phase() {
+                Some(Phase::Begun) => found.lost.push(index),
+                Some(Phase::Done) => found.done.push(index),
+                Some(Phase::Taken) => {
+                    if slot.give_back(dead, word.turn()) {
+                        if self.push_front(index, word.turn()) {
+                            found.given_back += 1;
+                        } else {
+                            // The ring holds more stale cells than it has room for, which only a
+                            // damaged table can show: the task ends as lost, and is told so.
+                            found.lost.push(index);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Parent: wakes every sleeper, because a dead worker may have owed a wake. Calls `wake` with
+    /// each bell.
+    pub fn wake_all(&self, mut wake: impl FnMut(&crate::sync::AtomicU32)) {
+        while let Some(bell) = self.wake_one() {
+            wake(bell);
+        }
+        self.control.bell.store(0, Ordering::Relaxed);
+        wake(&self.control.bell);
+    }
+}

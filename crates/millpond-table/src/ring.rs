@@ -1,0 +1,209 @@
+//! The ready ring: positions in order of dispatch, each naming a slot and its turn.
+//!
+//! The parent alone publishes; any worker claims. The position that comes next is a hint in `head`
+//! which everybody may push on, so a worker that dies between its claim and its step forward blocks
+//! nobody. See README.md, "The ready ring".
+
+use crate::error::{Error, Result};
+use crate::state::Owner;
+use crate::sync::{Ordering, fence};
+use crate::table::Table;
+
+/// The value of `head`: a position, and an epoch that changes when the parent moves it back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head(u64);
+
+const POSITION_MASK: u64 = (1 << 48) - 1;
+
+impl Head {
+    pub(crate) const fn new(epoch: u64, position: u64) -> Self {
+        Self((epoch << 48) | (position & POSITION_MASK))
+    }
+
+    /// Returns the position, in range `0..2^48`.
+    #[must_use]
+    pub const fn position(self) -> u64 {
+        self.0 & POSITION_MASK
+    }
+
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    const fn epoch(self) -> u64 {
+        self.0 >> 48
+    }
+}
+
+/// A task that a worker has claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Index of the slot.
+    pub slot: u32,
+    /// The slot's turn.
+    pub turn: u64,
+    /// Whether the parent asked to be woken when the ring has drained this far.
+    pub refill: bool,
+}
+
+fn pack(slot: u32, turn: u64) -> u64 {
+    (turn << 16) | u64::from(slot)
+}
+
+impl Table<'_> {
+    fn head(&self) -> Head {
+        // SYNC: head. Acquire pairs with the Release of `advance` and `push_front`.
+        Head(self.control.head.load(Ordering::Acquire))
+    }
+
+    /// Returns the position that will be claimed next; it may be stale at once.
+    #[must_use]
+    pub fn head_position(&self) -> u64 {
+        self.head().position()
+    }
+
+    /// Returns the position that will be published next.
+    #[must_use]
+    pub fn tail_position(&self) -> u64 {
+        // SYNC: tail. Acquire pairs with the Release of `publish`.
+        self.control.tail.load(Ordering::Acquire)
+    }
+
+    /// Tells whether a task may be waiting in the ring.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.head().position() < self.tail_position()
+    }
+
+    fn cell(&self, position: u64) -> &crate::sync::AtomicU64 {
+        &self.cells[(position % self.cells.len() as u64) as usize]
+    }
+
+    fn advance(&self, from: Head) {
+        // SYNC: head. Release: who acquires the new head also sees the claim that went before it.
+        // A failure means that somebody else has advanced, or that the parent has moved back.
+        let _ = self.control.head.compare_exchange(
+            from.0,
+            Head::new(from.epoch(), from.position() + 1).0,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Parent: hands out a slot whose payload is written, behind all that were published before.
+    /// Returns its position, or `None` if the ring is full.
+    ///
+    /// Only one thread of the parent may publish or push at a time.
+    #[must_use]
+    pub fn publish(&self, slot: u32, turn: u64) -> Option<u64> {
+        let tail = self.control.tail.load(Ordering::Relaxed);
+        // Half of the ring stays empty for tasks that dead workers give back.
+        while tail - self.head().position() >= self.cells.len() as u64 / 2 {
+            if !self.skip_stale() {
+                return None;
+            }
+        }
+        self.slots[slot as usize].fill(turn);
+        // SYNC: cell. Release pairs with the Acquire of `read_cell`: who reads what is written here
+        // also sees that the head has left this cell's last lap.
+        self.cell(tail).store(pack(slot, turn), Ordering::Release);
+        // SYNC: tail. Release pairs with the Acquire of `tail_position`: who sees the new tail sees
+        // the cell, and the slot's word as at least READY in this turn.
+        self.control.tail.store(tail + 1, Ordering::Release);
+        Some(tail)
+    }
+
+    /// Parent: puts a ready slot before all others, for a task that a dead worker gives back.
+    /// Returns false if the ring is full.
+    ///
+    /// The slot's word must be READY before the head moves: a worker that finds the cell's slot not
+    /// ready steps over it for good.
+    #[must_use]
+    pub(crate) fn push_front(&self, slot: u32, turn: u64) -> bool {
+        loop {
+            let head = self.head();
+            let tail = self.control.tail.load(Ordering::Relaxed);
+            let position = head.position() - 1;
+            if tail - position > self.cells.len() as u64 {
+                return false;
+            }
+            // SYNC: cell. See `publish`.
+            self.cell(position).store(pack(slot, turn), Ordering::Release);
+            // The epoch makes the exchange of a worker fail that read the old head, found its cell
+            // stale and is about to step over what now stands there.
+            // SYNC: head. Release pairs with the Acquire of `head`.
+            let moved = self.control.head.compare_exchange(
+                head.0,
+                Head::new(head.epoch() + 1, position).0,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            if moved.is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// Steps over the cell at the head if its slot is not ready in the turn that it names.
+    fn skip_stale(&self) -> bool {
+        let head = self.head();
+        let (slot, turn) = self.read_cell(head.position());
+        let Some(slot) = self.slots.get(slot as usize) else { return false };
+        if slot.word() == crate::state::SlotWord::ready(turn) {
+            return false;
+        }
+        self.advance(head);
+        true
+    }
+
+    fn read_cell(&self, position: u64) -> (u32, u64) {
+        // SYNC: cell. Acquire pairs with the Release of `publish` and `push_front`, and keeps the
+        // second look at the head behind this load.
+        let cell = self.cell(position).load(Ordering::Acquire);
+        ((cell & 0xffff) as u32, cell >> 16)
+    }
+
+    /// Worker: claims the first ready task, or returns `None` if there is none.
+    ///
+    /// # Errors
+    /// If a cell names a slot that does not exist: the shared memory is damaged.
+    pub fn claim(&self, owner: Owner) -> Result<Option<Claim>> {
+        loop {
+            let head = self.head();
+            if head.position() >= self.tail_position() {
+                return Ok(None);
+            }
+            let (index, turn) = self.read_cell(head.position());
+            // A cell is overwritten only after the head has left it. If the head has not moved, the
+            // cell was read as it was written for this position; else it may belong to a position a
+            // whole lap ahead, and to take it would break the order.
+            if self.head() != head {
+                continue;
+            }
+            let Some(slot) = self.slots.get(index as usize) else {
+                return Err(Error::damaged("slot index", index.into(), self.slots.len() as u64));
+            };
+            if !slot.take(owner, turn) {
+                self.advance(head);
+                continue;
+            }
+            self.advance(head);
+            // SYNC: refill. The fence pairs with the one in `ask_refill`: either the parent sees the
+            // head past this position, or this load sees what the parent asked.
+            fence(Ordering::SeqCst);
+            let refill_at = self.control.refill_at.load(Ordering::Relaxed);
+            let refill = head.position() + 1 >= refill_at;
+            return Ok(Some(Claim { slot: index, turn, refill }));
+        }
+    }
+
+    /// Parent: asks to be woken when the head has reached `position`; `u64::MAX` asks for nothing.
+    /// Returns true if the head is already there, so that no wake will come.
+    #[must_use]
+    pub fn ask_refill(&self, position: u64) -> bool {
+        self.control.refill_at.store(position, Ordering::Relaxed);
+        // SYNC: refill. See `claim`.
+        fence(Ordering::SeqCst);
+        self.head().position() >= position
+    }
+}

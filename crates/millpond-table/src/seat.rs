@@ -1,0 +1,104 @@
+//! A seat: what the parent and one worker tell each other outside of tasks.
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// How far the worker in a seat is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum SeatState {
+    /// The parent is starting a process for the seat, or nobody sits in it.
+    Starting = 0,
+    /// The worker has run its initializer and takes tasks.
+    Ready = 1,
+    /// The worker has ended in order.
+    Retired = 2,
+    /// The initializer raised; the error lies in the seat's result range.
+    Failed = 3,
+}
+
+/// One worker's place in the table. Only the worker writes it, but for `bell` and [`Seat::reset`].
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub struct Seat {
+    /// The futex word that the worker sleeps on: 1 while it sleeps or means to.
+    pub(crate) bell: AtomicU32,
+    state: AtomicU32,
+    failure_len: AtomicU64,
+    failure_note_len: AtomicU64,
+    counts: [AtomicU64; COUNT_NAMES.len()],
+}
+
+/// What a worker counts, in the order of [`Seat::count`]'s index.
+pub(crate) const COUNT_NAMES: [&str; 5] =
+    ["tasks", "heavy_parts_loaded", "heavy_parts_verified", "heavy_parts_changed", "rescued_wakeups"];
+
+impl Seat {
+    pub(crate) fn new() -> Self {
+        Self {
+            bell: AtomicU32::new(0),
+            state: AtomicU32::new(0),
+            failure_len: AtomicU64::new(0),
+            failure_note_len: AtomicU64::new(0),
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Names of the counts, in the order of their index.
+    pub const COUNTS: [&'static str; COUNT_NAMES.len()] = COUNT_NAMES;
+
+    /// Parent: makes the seat ready for a new worker, after the last one is gone and recovered.
+    /// Counts go on.
+    pub fn reset(&self) {
+        self.bell.store(0, Ordering::Relaxed);
+        self.failure_len.store(0, Ordering::Relaxed);
+        self.failure_note_len.store(0, Ordering::Relaxed);
+        self.state.store(SeatState::Starting as u32, Ordering::Release);
+    }
+
+    /// Worker: tells how far it is.
+    pub fn set_state(&self, state: SeatState) {
+        // SYNC: seat-state. Release pairs with the Acquire of `state`: failure lengths are seen.
+        self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// Returns how far the worker says it is; an unknown value counts as starting.
+    #[must_use]
+    pub fn state(&self) -> SeatState {
+        match self.state.load(Ordering::Acquire) {
+            1 => SeatState::Ready,
+            2 => SeatState::Retired,
+            3 => SeatState::Failed,
+            _ => SeatState::Starting,
+        }
+    }
+
+    /// Worker: tells the lengths in bytes of the failure that it wrote at the start of its result
+    /// range: all, and the note at its beginning.
+    pub fn set_failure(&self, len: u64, note_len: u64) {
+        self.failure_len.store(len, Ordering::Relaxed);
+        self.failure_note_len.store(note_len, Ordering::Relaxed);
+        self.set_state(SeatState::Failed);
+    }
+
+    /// Returns the lengths given to [`Self::set_failure`], unchecked.
+    #[must_use]
+    pub fn failure(&self) -> (u64, u64) {
+        (
+            self.failure_len.load(Ordering::Relaxed),
+            self.failure_note_len.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Worker: adds `more` to the count with this index of [`Self::COUNTS`].
+    pub fn add(&self, count: usize, more: u64) {
+        let count = &self.counts[count];
+        // One writer: a load and a store are enough, and cheaper than a locked addition.
+        count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+
+    /// Returns the count with this index of [`Self::COUNTS`].
+    #[must_use]
+    pub fn count(&self, count: usize) -> u64 {
+        self.counts[count].load(Ordering::Relaxed)
+    }
+}

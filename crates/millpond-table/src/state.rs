@@ -1,0 +1,144 @@
+//! The slot's state word: who has the task, and how far it is.
+//!
+//! ```text
+//!  63                      24 23           8 7      0
+//! +--------------------------+--------------+--------+
+//! | turn (40 bits)           | owner (16)   | phase  |
+//! +--------------------------+--------------+--------+
+//! ```
+//!
+//! * **phase** tells how far the task in the slot is; see [`Phase`].
+//! * **owner** is the seat of the worker that claimed the task, in `TAKEN`, `BEGUN` and `DONE`; it is
+//!   zero in `FREE` and `READY`. A claim is one compare-exchange that writes phase and owner
+//!   together, so there is no moment at which a killed worker leaves a task that nobody owns.
+//! * **turn** counts how often the slot was freed. A reader that saw an older turn cannot mistake
+//!   the slot's next task for the one it meant: its compare-exchange fails.
+
+/// The seat number of a worker, 0 to 1 023.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Owner(pub u16);
+
+/// How far the task in a slot is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// The slot holds no task; only the parent touches it.
+    Free = 0,
+    /// The parent has filled the slot; any worker may claim it.
+    Ready = 1,
+    /// A worker has claimed the task and has run nothing of it. If the worker dies now the task goes
+    /// back to the head of the ring.
+    Taken = 2,
+    /// The worker has begun: from here on user code may have run, so the task dies with its worker.
+    Begun = 3,
+    /// The result lies in the slot; only the parent touches it from here to `Free`.
+    Done = 4,
+}
+
+/// A decoded state word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotWord(u64);
+
+const OWNER_SHIFT: u32 = 8;
+const TURN_SHIFT: u32 = 24;
+const TURN_MASK: u64 = (1 << 40) - 1;
+
+impl SlotWord {
+    /// Reads a word as it lies in shared memory; every `u64` is a valid argument.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Returns the word as it lies in shared memory.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Makes the word of an unowned slot in its `turn`.
+    #[must_use]
+    pub const fn free(turn: u64) -> Self {
+        Self((turn & TURN_MASK) << TURN_SHIFT)
+    }
+
+    /// Makes the word of a filled slot in its `turn`.
+    #[must_use]
+    pub const fn ready(turn: u64) -> Self {
+        Self(Self::free(turn).0 | Phase::Ready as u64)
+    }
+
+    /// Makes the word of a slot owned by `owner`; `phase` is `Taken`, `Begun` or `Done`.
+    #[must_use]
+    pub const fn owned(phase: Phase, owner: Owner, turn: u64) -> Self {
+        Self(Self::free(turn).0 | ((owner.0 as u64) << OWNER_SHIFT) | phase as u64)
+    }
+
+    /// Returns the phase, or `None` if a peer wrote a phase that does not exist.
+    #[must_use]
+    pub const fn phase(self) -> Option<Phase> {
+        match self.0 & 0xff {
+            0 => Some(Phase::Free),
+            1 => Some(Phase::Ready),
+            2 => Some(Phase::Taken),
+            3 => Some(Phase::Begun),
+            4 => Some(Phase::Done),
+            _ => None,
+        }
+    }
+
+    /// Returns the owner; it means something in `Taken`, `Begun` and `Done` only.
+    #[must_use]
+    pub const fn owner(self) -> Owner {
+        Owner(((self.0 >> OWNER_SHIFT) & 0xffff) as u16)
+    }
+
+    /// Returns the turn, in range `0..2^40`.
+    #[must_use]
+    pub const fn turn(self) -> u64 {
+        self.0 >> TURN_SHIFT
+    }
+
+    /// Tells whether this is the word of a task that `owner` has claimed and not finished.
+    #[must_use]
+    pub fn is_held_by(self, owner: Owner) -> bool {
+        self.owner() == owner && matches!(self.phase(), Some(Phase::Taken | Phase::Begun))
+    }
+}
+
+/// Returns the turn that follows `turn`.
+pub(crate) const fn next_turn(turn: u64) -> u64 {
+    (turn + 1) & TURN_MASK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_word_gives_back_what_was_put_in(turn in 0u64..(1 << 40), owner in any::<u16>()) {
+            for phase in [Phase::Taken, Phase::Begun, Phase::Done] {
+                let word = SlotWord::owned(phase, Owner(owner), turn);
+                prop_assert_eq!(word.phase(), Some(phase));
+                prop_assert_eq!(word.owner(), Owner(owner));
+                prop_assert_eq!(word.turn(), turn);
+            }
+            prop_assert_eq!(SlotWord::ready(turn).turn(), turn);
+            prop_assert_eq!(SlotWord::ready(turn).phase(), Some(Phase::Ready));
+        }
+
+        #[test]
+        fn every_bit_pattern_decodes_without_panic(bits in any::<u64>()) {
+            let word = SlotWord::from_bits(bits);
+            let _ = (word.phase(), word.owner(), word.turn(), word.is_held_by(Owner(1)));
+            prop_assert_eq!(word.bits(), bits);
+        }
+    }
+
+    #[test]
+    fn the_last_turn_is_followed_by_the_first() {
+        assert_eq!(next_turn(TURN_MASK), 0);
+    }
+}

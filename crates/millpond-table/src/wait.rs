@@ -1,0 +1,145 @@
+//! Who sleeps, and who must be woken: the bookkeeping of the two eventcounts.
+//!
+//! The futex calls themselves are the engine's; this file decides when they are needed. A sleeper
+//! announces itself, then looks once more; a waker stores its news, then looks for sleepers. Both
+//! have a sequentially consistent fence between their two steps, so at least one sees the other. See
+//! README.md, "Sleep and wake".
+
+use crate::seat::Seat;
+use crate::state::Owner;
+use crate::sync::{AtomicU32, Ordering, fence};
+use crate::table::Table;
+
+/// The value of a bell (of the parent's, or of a seat's) whose owner sleeps or means to.
+pub(crate) const ASLEEP: u32 = 1;
+const AWAKE: u32 = 0;
+
+impl Table<'_> {
+    fn seat_of(&self, owner: Owner) -> &Seat {
+        &self.seats[usize::from(owner.0)]
+    }
+
+    /// Worker: announces that it means to sleep. Returns the word and the value to sleep on, or
+    /// `None` if there is work, or the pool ends, and it must not.
+    #[must_use]
+    pub fn worker_may_sleep(&self, owner: Owner) -> Option<(&AtomicU32, u32)> {
+        let seat = self.seat_of(owner);
+        seat.bell.store(ASLEEP, Ordering::Relaxed);
+        // SYNC: sleepers. Release pairs with the Acquire in `wake_one`: who takes the bit sees the
+        // bell set.
+        self.sleeper_word(owner).fetch_or(Self::sleeper_bit(owner), Ordering::Release);
+        // SYNC: publish-or-sleep. The fence pairs with the one in `wake_one`.
+        fence(Ordering::SeqCst);
+        if self.has_ready() || self.is_stopping() {
+            self.worker_awake(owner);
+            return None;
+        }
+        Some((&seat.bell, ASLEEP))
+    }
+
+    /// Worker: is awake again, for whatever reason.
+    pub fn worker_awake(&self, owner: Owner) {
+        self.sleeper_word(owner).fetch_and(!Self::sleeper_bit(owner), Ordering::Relaxed);
+        self.seat_of(owner).bell.store(AWAKE, Ordering::Relaxed);
+    }
+
+    fn sleeper_word(&self, owner: Owner) -> &crate::sync::AtomicU64 {
+        &self.control.sleepers[usize::from(owner.0) / 64]
+    }
+
+    const fn sleeper_bit(owner: Owner) -> u64 {
+        1 << (owner.0 % 64)
+    }
+
+    /// Parent: after a publish, picks one sleeping worker and returns its bell for the futex call.
+    #[must_use]
+    pub fn wake_one(&self) -> Option<&AtomicU32> {
+        // SYNC: publish-or-sleep. See `worker_may_sleep`.
+        fence(Ordering::SeqCst);
+        for (index, word) in self.control.sleepers.iter().enumerate() {
+            let mut bits = word.load(Ordering::Relaxed);
+            while bits != 0 {
+                let bit = bits & bits.wrapping_neg();
+                // SYNC: sleepers. See `worker_may_sleep`. Whoever clears the bit owns the wake.
+                let before = word.fetch_and(!bit, Ordering::Acquire);
+                if before & bit != 0 {
+                    let number = index * 64 + bit.trailing_zeros() as usize;
+                    if let Some(seat) = self.seats.get(number) {
+                        seat.bell.store(AWAKE, Ordering::Relaxed);
+                        return Some(&seat.bell);
+                    }
+                }
+                bits = before & !bit;
+            }
+        }
+        None
+    }
+
+    /// Parent: announces that it means to sleep. Returns the word and value to sleep on, or `None`
+    /// if something is to be collected, or the head has reached `refill_at`.
+    #[must_use]
+    pub fn parent_may_sleep(&self) -> Option<(&AtomicU32, u32)> {
+        self.control.bell.store(ASLEEP, Ordering::Relaxed);
+        // SYNC: parent-bell. See `parent_sleeps`.
+        fence(Ordering::SeqCst);
+        let refill_at = self.control.refill_at.load(Ordering::Relaxed);
+        if self.has_done() || self.head_position() >= refill_at {
+            self.parent_awake();
+            return None;
+        }
+        Some((&self.control.bell, ASLEEP))
+    }
+
+    /// Parent: is awake again.
+    pub fn parent_awake(&self) {
+        self.control.bell.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Anyone: tells whether the parent sleeps and takes over the duty to wake it; used after news
+    /// other than a completion has been stored.
+    #[must_use]
+    pub fn must_wake_parent(&self) -> bool {
+        self.parent_sleeps()
+    }
+
+    /// Returns the word that the parent sleeps on.
+    #[must_use]
+    pub fn parent_bell(&self) -> &AtomicU32 {
+        &self.control.bell
+    }
+
+    /// Worker: tries to become the one idle worker that spins before it sleeps.
+    #[must_use]
+    pub fn may_spin(&self, owner: Owner) -> bool {
+        let me = u32::from(owner.0) + 1;
+        self.control
+            .spinner
+            .compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Worker: no longer spins.
+    pub fn end_spin(&self, owner: Owner) {
+        let me = u32::from(owner.0) + 1;
+        let _ =
+            self.control.spinner.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Parent: tells whether an idle worker spins, so that one task less needs a wake. It may be
+    /// stale: a spinner that stops announces its sleep and looks once more.
+    #[must_use]
+    pub fn someone_spins(&self) -> bool {
+        self.control.spinner.load(Ordering::Relaxed) != 0
+    }
+
+    /// Parent: asks all workers to end once no task is ready.
+    pub fn stop(&self) {
+        self.control.stopping.store(1, Ordering::Release);
+    }
+
+    /// Tells whether the parent has asked all workers to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.control.stopping.load(Ordering::Acquire) != 0
+    }
+}
