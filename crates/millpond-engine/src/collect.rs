@@ -1,0 +1,131 @@
+//! Tasks on their way back.
+
+use crate::error::Error;
+use crate::lives::Incarnation;
+use crate::parent::{Engine, Shared};
+use crate::reader::View;
+use crate::state::{Pending, State};
+
+/// How a task ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The worker has written a result.
+    Result {
+        /// The worker side's word on how to read the bytes.
+        kind: u32,
+        /// The bytes: a note, then the result proper.
+        view: View,
+        /// Length in bytes of the note.
+        note_len: usize,
+    },
+    /// The task had begun, and its worker is gone.
+    Lost(Incarnation),
+    /// The worker described its result in a way that cannot be true.
+    Damaged(Error),
+}
+
+/// A task that has ended. Give it back by [`Engine::release`] when its view has been read.
+#[derive(Debug)]
+pub struct Collected<T> {
+    /// What the task was published with.
+    pub ticket: T,
+    /// How it ended.
+    pub outcome: Outcome,
+    slot: u32,
+}
+
+impl<T> Shared<T> {
+    /// Takes all finished slots off the done stack, in order, into `pending`.
+    pub(crate) fn gather(&self, state: &mut State<T>) {
+        let mut found = std::mem::take(&mut state.found);
+        if self.table().take_done(&mut found).is_err() {
+            state.damaged += 1;
+        }
+        for slot in found.drain(..) {
+            self.note_done(state, slot);
+        }
+        state.found = found;
+    }
+
+    /// Notes that a slot holds a result, unless that is known, or cannot be.
+    pub(crate) fn note_done(&self, state: &mut State<T>, slot: u32) {
+        let place = self.table().slot(slot);
+        let record = &mut state.slots[slot as usize];
+        if record.is_pending {
+            return;
+        }
+        if record.ticket.is_none() || place.word().turn() != record.turn {
+            state.damaged += 1;
+            return;
+        }
+        record.is_pending = true;
+        record.result_at = place.payload().offset;
+        state.pending.push_back(Pending { slot, lost_with: None });
+    }
+}
+
+impl<T: Send + 'static> Engine<T> {
+    /// Returns the next task that has ended, in the order of completion, if there is one.
+    #[must_use]
+    pub fn collect(&self) -> Option<Collected<T>> {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        if state.pending.is_empty() {
+            self.shared.gather(state);
+        }
+        let Pending { slot, lost_with } = state.pending.pop_front()?;
+        let ticket = state.slots[slot as usize].ticket.take()?;
+        let outcome = match lost_with {
+            Some(incarnation) => Outcome::Lost(incarnation),
+            None => self.outcome_of(state, slot),
+        };
+        Some(Collected { ticket, outcome, slot })
+    }
+
+    fn outcome_of(&self, state: &mut State<T>, slot: u32) -> Outcome {
+        let place = self.shared.table().slot(slot);
+        let payload = place.payload();
+        // `result_at` was read when the slot was found; what the worker may have changed since does
+        // not count.
+        let view = match state.slots[slot as usize].result_at {
+            None if payload.offset.is_some() => Err(Error::bad_payload(0, payload.len, 0)),
+            None => Ok(View::inline(place.inline_ptr(), payload.len as usize)),
+            Some(offset) => state.results.view(offset, payload.len),
+        };
+        match view {
+            Ok(view) => {
+                Outcome::Result { kind: payload.kind, view, note_len: payload.note_len as usize }
+            }
+            Err(error) => {
+                state.damaged += 1;
+                Outcome::Damaged(error)
+            }
+        }
+    }
+
+    /// Frees the slot of a task that was collected, and returns its ticket. Its view is gone first.
+    pub fn release(&self, collected: Collected<T>) -> T {
+        let Collected { ticket, outcome, slot } = collected;
+        drop(outcome);
+        let table = self.shared.table();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let record = &mut state.slots[slot as usize];
+        record.is_pending = false;
+        let parts = std::mem::take(&mut record.parts);
+        if let Some(block) = record.arguments.take() {
+            state.space.give_back(block);
+        }
+        if let Some(offset) = record.result_at.take() {
+            if let Some(range) = state.ranges.read(offset, &self.shared.results) {
+                state.results.forget_range(range);
+            }
+        }
+        record.turn = table.slot(slot).free(record.turn);
+        for part in parts {
+            state.store.let_go(table, &mut state.space, part);
+        }
+        state.free.push(slot);
+        ticket
+    }
+}

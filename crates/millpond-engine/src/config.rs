@@ -1,0 +1,101 @@
+//! Sizes and limits, each with its reason.
+
+use std::time::Duration;
+
+use millpond_sys::limits;
+
+/// Bytes that unclaimed tasks may hold, counted as the standard library would pickle them: the
+/// capacity of the pipe that they would lie in there (pipe(7): 16 pages). Rule 2 of exactness.
+pub const RUN_AHEAD_BYTES: u64 = 64 << 10;
+
+/// How long who waits spins before it sleeps: a blocking wake costs about 44 us on a virtual machine.
+pub(crate) const SPIN_TIME: Duration = Duration::from_micros(50);
+
+/// How often a sleeping worker looks up by itself. A look that finds work is a rescued wake-up, and
+/// is counted: without kills there must be none.
+pub(crate) const RECHECK_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes of the parent's small area, which every worker maps whole once it reads from it.
+pub(crate) const PARENT_SMALL_LEN: u64 = 16 << 20;
+
+/// Bytes of a worker's small area: with 1 024 workers the parent maps 1 024 of them.
+pub(crate) const WORKER_SMALL_LEN: u64 = 4 << 20;
+
+/// Bytes of touched large blocks that an allocating process keeps for reuse.
+pub(crate) const WARM_LEN_MAX: u64 = 128 << 20;
+
+/// Wanted length of the parent's arena file: sparse, so only what is written costs memory.
+const ARENA_LEN: u64 = 8 << 40;
+
+/// Wanted length of one worker generation's result range.
+const RANGE_LEN: u64 = 1 << 40;
+
+/// Result ranges that may lie unread beside those of the living workers.
+const SPARE_RANGES: u64 = 64;
+
+/// What the front can choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Number of seats: the most workers at a time, 1 to 1 024.
+    pub seat_count: u32,
+}
+
+/// Lengths in bytes that follow from the configuration and the process's limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) arena_len: u64,
+    pub(crate) arena_small_len: u64,
+    pub(crate) range_len: u64,
+    pub(crate) range_small_len: u64,
+    pub(crate) range_count: u64,
+}
+
+impl Sizes {
+    /// A file longer than `RLIMIT_FSIZE` cannot be made, and the attempt would kill the process by
+    /// SIGXFSZ; so the files are as long as the limit allows.
+    pub(crate) fn new(config: Config) -> Self {
+        Self::within(config, limits::file_size_max())
+    }
+
+    fn within(config: Config, limit: u64) -> Self {
+        const MIB: u64 = 1 << 20;
+        let limit = limit.max(4 * MIB);
+        let arena_len = ARENA_LEN.min(limit) / MIB * MIB;
+        let range_count = u64::from(config.seat_count) * 2 + SPARE_RANGES;
+        let range_len = (RANGE_LEN.min(limit / range_count) / 4096 * 4096).max(16 << 12);
+        Self {
+            arena_len,
+            arena_small_len: PARENT_SMALL_LEN.min(arena_len / 4),
+            range_len,
+            range_small_len: WORKER_SMALL_LEN.min(range_len / 4) / 4096 * 4096,
+            range_count,
+        }
+    }
+
+    pub(crate) fn results_len(&self) -> u64 {
+        self.range_len * self.range_count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_is_whole_pages_and_within_the_limit() {
+        for seat_count in [1, 2, 64, 1024] {
+            for limit in [u64::MAX, 1 << 40, 1 << 30, 512 << 20] {
+                let sizes = Sizes::within(Config { seat_count }, limit);
+                for len in [
+                    sizes.arena_len,
+                    sizes.arena_small_len,
+                    sizes.range_len,
+                    sizes.range_small_len,
+                ] {
+                    assert!(len > 0 && len.is_multiple_of(4096), "{sizes:?}");
+                }
+                assert!(sizes.arena_len <= limit && sizes.results_len() <= limit, "{sizes:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Workers' lives: who sits where, since when, and how it ended.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use millpond_sys::pidfd;
+use millpond_table::{Owner, SeatState};
+
+use crate::error::{Error, Result};
+use crate::handover::HandOver;
+use crate::parent::Shared;
+use crate::state::{Pending, State};
+use crate::waiting::KeeperNews;
+
+/// One worker process: seats are used again, incarnations are not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Incarnation(pub u64);
+
+/// How a worker's life ended, as far as shared memory tells; the exit code is the front's to ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It was gone before it said that its initializer had run.
+    NeverReady,
+    /// Its initializer raised; the bytes are what the worker wrote, a note first.
+    Failed {
+        /// The note and the error, as the front's worker side wrote them.
+        bytes: Vec<u8>,
+        /// Length in bytes of the note.
+        note_len: u64,
+    },
+    /// It ended in order: its task limit, or the pool's end.
+    Retired,
+    /// It was gone without a word.
+    Died,
+}
+
+/// A seat that has lost its worker.
+#[derive(Clone, Debug)]
+pub struct Vacancy {
+    /// The worker that is gone.
+    pub incarnation: Incarnation,
+    /// The seat that it leaves.
+    pub seat: u32,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) seat: u32,
+    pub(crate) range: u64,
+    pub(crate) watch: Option<OwnedFd>,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn take_seat(&self, seat: u32) -> Result<HandOver> {
+        let mut state = self.lock();
+        let Some(range) = state.ranges.take() else {
+            return Err(Error::no_room(self.sizes.range_len, self.sizes.results_len()));
+        };
+        self.table().seats()[seat as usize].reset();
+        state.next_incarnation += 1;
+        let incarnation = Incarnation(state.next_incarnation);
+        state.lives.insert(incarnation, Life { seat, range, watch: None });
+        let start = state.ranges.start(range);
+        Ok(self.hand_over(incarnation, seat, start))
+    }
+
+    /// The process of this incarnation runs. `sentinel` is watched where the kernel has no pidfd.
+    pub(crate) fn seated(&self, incarnation: Incarnation, pid: u32, sentinel: OwnedFd) -> Result<()> {
+        let watch = match pidfd::open(pid) {
+            Ok(watch) => watch,
+            Err(error) if error.is_not_supported() => sentinel,
+            Err(error) if error.is_no_such_process() => {
+                self.ended(incarnation);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut state = self.lock();
+        if let Some(life) = state.lives.get_mut(&incarnation) {
+            self.poller.add(watch.as_fd(), incarnation.0)?;
+            life.watch = Some(watch);
+        }
+        Ok(())
+    }
+
+    /// The incarnation's process could not be started: nothing of it has run.
+    pub(crate) fn unseat(&self, incarnation: Incarnation) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(life) = state.lives.remove(&incarnation) {
+            state.ranges.retire(life.range, 0, &self.results);
+        }
+    }
+
+    /// The incarnation's process is gone: settles all that it held. Runs in the supervisor.
+    pub(crate) fn ended(&self, incarnation: Incarnation) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(life) = state.lives.remove(&incarnation) else { return };
+        if let Some(watch) = &life.watch {
+            // Forked siblings hold copies of the descriptor, so closing it would leave it polled.
+            let _ = self.poller.remove(watch.as_fd());
+        }
+        let table = self.table();
+        let recovered = table.recover(Owner(life.seat as u16));
+        self.gather(state);
+        for slot in recovered.done {
+            self.note_done(state, slot);
+        }
+        for slot in recovered.lost {
+            let record = &mut state.slots[slot as usize];
+            if !record.is_pending && record.ticket.is_some() {
+                record.is_pending = true;
+                state.pending.push_back(Pending { slot, lost_with: Some(incarnation) });
+            }
+        }
+        let ending = self.ending_of(state, &life);
+        state.worker_deaths += u64::from(matches!(ending, Ending::Died));
+        let unread = self.unread_in(state, life.range);
+        if state.ranges.retire(life.range, unread, &self.results) {
+            state.results.forget_range(life.range);
+        }
+        state.vacancies.push_back(Vacancy { incarnation, seat: life.seat, ending });
+        drop(guard);
+        // The dead worker may have owed a wake to anyone.
+        table.wake_all(|bell| {
+            millpond_sys::futex::wake(bell, u32::MAX >> 1);
+        });
+        self.tell_leader();
+        self.tell_keeper(KeeperNews::VACANCY);
+    }
+
+    fn unread_in(&self, state: &State<T>, range: u64) -> usize {
+        let in_range = |offset: u64| state.ranges.of(offset) == range;
+        state.slots.iter().filter(|record| record.result_at.is_some_and(in_range)).count()
+    }
+
+    fn ending_of(&self, state: &mut State<T>, life: &Life) -> Ending {
+        let seat = &self.table().seats()[life.seat as usize];
+        match seat.state() {
+            SeatState::Retired => Ending::Retired,
+            SeatState::Ready => Ending::Died,
+            SeatState::Starting => Ending::NeverReady,
+            SeatState::Failed => {
+                let (len, note_len) = seat.failure();
+                let len = len.min(self.sizes.range_len);
+                let view = state.results.view(state.ranges.start(life.range), len);
+                match view {
+                    Ok(view) => Ending::Failed { bytes: view.to_vec(), note_len: note_len.min(len) },
+                    Err(_) => Ending::NeverReady,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Tasks on their way out.
+
+use millpond_sys::futex;
+use millpond_table::{INLINE_LEN, Payload, StoreId};
+
+use crate::error::{Error, Result};
+use crate::parent::Engine;
+
+/// A task, as the front gives it.
+#[derive(Debug)]
+pub struct Task<'a, T> {
+    /// Comes back with the task's end.
+    pub ticket: T,
+    /// The front's word to its worker side on how to read the bytes.
+    pub kind: u32,
+    /// The pickled task.
+    pub bytes: &'a [u8],
+    /// The stored parts that the bytes name; they are held until the task ends.
+    pub parts: &'a [StoreId],
+    /// The task's size in bytes as the standard library would pickle it.
+    pub counted_len: u64,
+}
+
+impl<T: Send + 'static> Engine<T> {
+    /// Tells whether the next task, which is expected to count `next_len` bytes, may be pickled now:
+    /// whether there is a slot for it and room in the run-ahead of rule 2.
+    #[must_use]
+    pub fn has_room(&self, next_len: u64) -> bool {
+        let mut state = self.shared.lock();
+        if state.free.is_empty() {
+            return false;
+        }
+        state.run_ahead.claimed(self.shared.table().head_position());
+        state.run_ahead.has_room(next_len)
+    }
+
+    /// Hands a task out, behind all that were published before.
+    ///
+    /// # Errors
+    /// If there is no slot or no memory for it; the ticket comes back with the refusal.
+    pub fn publish(&self, task: Task<'_, T>) -> std::result::Result<(), (T, Error)> {
+        let table = self.shared.table();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let Some(index) = state.free.pop() else {
+            return Err((task.ticket, Error::no_room(task.bytes.len() as u64, 0)));
+        };
+        let slot = table.slot(index);
+        let block = if task.bytes.len() <= INLINE_LEN {
+            slot.write_inline(task.bytes);
+            None
+        } else {
+            match state.space.store(&[task.bytes]) {
+                Ok(block) => Some(block),
+                Err(error) => {
+                    state.free.push(index);
+                    return Err((task.ticket, error));
+                }
+            }
+        };
+        slot.describe(Payload {
+            kind: task.kind,
+            len: task.bytes.len() as u64,
+            offset: block.as_ref().map(|block| block.offset),
+            note_len: 0,
+        });
+        for &part in task.parts {
+            state.store.hold(part);
+        }
+        let record = &mut state.slots[index as usize];
+        record.ticket = Some(task.ticket);
+        record.arguments = block;
+        record.parts.extend_from_slice(task.parts);
+        let Some(position) = table.publish(index, record.turn) else {
+            // The ring has four cells a slot; only a damaged head can fill it.
+            let ticket = record.ticket.take();
+            return match ticket {
+                Some(ticket) => Err((ticket, Error::no_room(0, 0))),
+                None => Ok(()),
+            };
+        };
+        state.run_ahead.published(position, task.counted_len);
+        state.tasks_dispatched += 1;
+        state.task_bytes += task.bytes.len() as u64;
+        let unclaimed = state.run_ahead.len();
+        drop(guard);
+        if unclaimed > usize::from(table.someone_spins()) {
+            if let Some(bell) = table.wake_one() {
+                futex::wake(bell, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether tasks wait for room. If they do, the leader's rest ends when there is some.
+    /// Returns true if there is room already.
+    #[must_use]
+    pub fn expect_room(&self, tasks_wait: bool) -> bool {
+        let table = self.shared.table();
+        if !tasks_wait {
+            return table.ask_refill(u64::MAX);
+        }
+        let position = {
+            let mut state = self.shared.lock();
+            state.run_ahead.claimed(table.head_position());
+            if state.free.is_empty() {
+                // Room comes with the next completion, which wakes the leader anyway.
+                return table.ask_refill(u64::MAX);
+            }
+            state.run_ahead.refill_position()
+        };
+        table.ask_refill(position)
+    }
+
+    /// Stores a part that many tasks will name, or finds its equal, and holds it for the front.
+    /// `kind` tells the worker side how to read the bytes.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub fn store(&self, bytes: &[u8], kind: u64) -> Result<StoreId> {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        state.store.store(self.shared.table(), &mut state.space, bytes, kind)
+    }
+
+    /// Lets go of a part that [`Self::store`] gave; it is freed when no task names it any more.
+    pub fn let_go(&self, part: StoreId) {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        state.store.let_go(self.shared.table(), &mut state.space, part);
+    }
+
+    /// Gives the pages back that are kept warm for reuse. Returns whether there were any.
+    pub fn cool(&self) -> bool {
+        let mut state = self.shared.lock();
+        let was_warm = state.space.is_warm();
+        state.space.cool();
+        was_warm
+    }
+}

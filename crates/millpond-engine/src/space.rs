@@ -1,0 +1,118 @@
+//! Payload memory that this process writes: an arena, its file, and the pages kept warm.
+#![allow(unsafe_code, reason = "small payloads are copied into a shared mapping")]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use millpond_sys::file_range::{punch_hole, write_all_at};
+use millpond_sys::mapping::{Access, Mapping};
+use millpond_table::{Arena, Block};
+
+use crate::config::WARM_LEN_MAX;
+use crate::error::{Error, Result};
+
+/// A range of a file with its allocator. One process writes it; others read what it hands out.
+#[derive(Debug)]
+pub(crate) struct Space {
+    file: Arc<OwnedFd>,
+    arena: Arena,
+    start: u64,
+    len: u64,
+    small_len: u64,
+    small: Option<Mapping>,
+    /// Large blocks that were given back and whose pages are still there: writing to them again
+    /// costs a fifth of writing to cold ones.
+    warm: Vec<Block>,
+    warm_len: u64,
+}
+
+impl Space {
+    pub(crate) fn new(file: Arc<OwnedFd>, start: u64, len: u64, small_len: u64) -> Self {
+        let arena = Arena::new(start, len, small_len);
+        Self { file, arena, start, len, small_len, small: None, warm: Vec::new(), warm_len: 0 }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Writes the pieces one after the other into a new block.
+    pub(crate) fn store(&mut self, pieces: &[&[u8]]) -> Result<Block> {
+        let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let block = self.allocate(len)?;
+        let mut offset = block.offset;
+        for piece in pieces {
+            if let Err(error) = self.write(&block, offset, piece) {
+                self.give_back(block);
+                return Err(error);
+            }
+            offset += piece.len() as u64;
+        }
+        Ok(block)
+    }
+
+    fn write(&mut self, block: &Block, offset: u64, bytes: &[u8]) -> Result<()> {
+        if block.is_large {
+            // Cold pages are touched at half the cost by `pwrite`, and a full memory is an error
+            // here where a store would be SIGBUS.
+            return Ok(write_all_at(self.file.as_fd(), offset, bytes)?);
+        }
+        if self.small.is_none() {
+            let len = self.small_len as usize;
+            self.small = Some(Mapping::new(self.fd(), self.start, len, Access::ReadWrite)?);
+        }
+        if let Some(small) = &self.small {
+            let at = (offset - self.start) as usize;
+            assert!(at + bytes.len() <= small.len(), "a small block ends at {at}");
+            // SAFETY: the target lies within the mapping (asserted) and within a block that the
+            // arena gave to this call alone, so nothing else refers to it; the source is a live
+            // slice of other memory.
+            unsafe {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), small.as_ptr().add(at), bytes.len());
+            }
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self, len: u64) -> Result<Block> {
+        let fits = |block: &Block| block.capacity >= len && block.capacity <= 2 * len;
+        if let Some(found) = self.warm.iter().rposition(fits) {
+            let mut block = self.warm.swap_remove(found);
+            self.warm_len -= block.capacity;
+            block.len = len;
+            return Ok(block);
+        }
+        if let Some(block) = self.arena.allocate(len.max(1)) {
+            return Ok(block);
+        }
+        self.cool();
+        self.arena.allocate(len.max(1)).ok_or_else(|| Error::no_room(len, self.len))
+    }
+
+    /// Takes a block back. Its bytes stay until it is used again or punched.
+    pub(crate) fn give_back(&mut self, block: Block) {
+        if block.is_large {
+            if self.warm_len + block.capacity <= WARM_LEN_MAX {
+                self.warm_len += block.capacity;
+                self.warm.push(block);
+                return;
+            }
+            let _ = punch_hole(self.fd(), block.offset, block.capacity);
+        }
+        self.arena.free(block);
+    }
+
+    /// Gives the warm pages back to the system.
+    pub(crate) fn cool(&mut self) {
+        for block in std::mem::take(&mut self.warm) {
+            let _ = punch_hole(self.fd(), block.offset, block.capacity);
+            self.arena.free(block);
+        }
+        self.warm_len = 0;
+    }
+
+    /// Tells whether warm pages are kept.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.warm_len > 0
+    }
+}

@@ -1,0 +1,351 @@
+//! A worker's side of a pool.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millpond_sys::futex::{self, Wait};
+use millpond_sys::{limits, pidfd, process, signals};
+use millpond_table::{
+    Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table,
+};
+
+use crate::config::{RECHECK_TIME, SPIN_TIME};
+use crate::error::Result;
+use crate::handover::HandOver;
+use crate::reader::{Reader, View};
+use crate::shared_table::SharedTable;
+use crate::space::Space;
+
+/// The exit code of a worker whose parent is gone.
+const ORPHAN_EXIT_CODE: i32 = 1;
+
+/// The descriptors of a [`HandOver`], owned by this process.
+#[derive(Debug)]
+pub(crate) struct Files {
+    table: OwnedFd,
+    arena: OwnedFd,
+    results: OwnedFd,
+    parent: Option<OwnedFd>,
+}
+
+/// One worker, in its own process.
+#[derive(Debug)]
+pub struct Worker {
+    shared_table: SharedTable,
+    owner: Owner,
+    arguments: Reader,
+    results: Space,
+    range_start: u64,
+    /// Result blocks that the parent may still read, oldest first, with the slot and turn of their
+    /// task: when the slot's turn has gone on, the parent has read the block.
+    unread: VecDeque<(u32, u64, Block)>,
+    sweep_at: usize,
+    spins: bool,
+}
+
+/// A task that this worker has claimed.
+#[derive(Debug)]
+pub struct TaskRef {
+    /// The front's word on how to read the payload.
+    pub kind: u32,
+    payload: Payload,
+    slot: u32,
+    turn: u64,
+}
+
+/// What a wait for a task came to.
+#[derive(Debug)]
+pub enum Next {
+    /// A task was claimed.
+    Task(TaskRef),
+    /// The pool ends: the worker should return.
+    Stop,
+    /// Nothing came for a while.
+    Idle,
+    /// A signal came; its handlers should run.
+    Interrupted,
+}
+
+impl Worker {
+    /// Takes the seat that the parent has handed over, and starts the thread that ends this process
+    /// when the parent is gone.
+    ///
+    /// # Errors
+    /// If the memory cannot be mapped or is not the parent's table.
+    pub fn join(hand_over: &HandOver) -> Result<Self> {
+        let files = Files::duplicate(hand_over)?;
+        let layout = Layout::new(hand_over.seat_count);
+        let shared_table = SharedTable::attach(files.table.as_fd(), layout)?;
+        if let Some(parent) = files.parent {
+            watch_parent(parent)?;
+        }
+        let arena = Arc::new(files.arena);
+        let arguments = Reader::new(
+            arena,
+            hand_over.arena_len,
+            hand_over.arena_len,
+            hand_over.arena_small_len,
+        );
+        let results = Space::new(
+            Arc::new(files.results),
+            hand_over.range_start,
+            hand_over.range_len,
+            hand_over.range_small_len,
+        );
+        Ok(Self {
+            shared_table,
+            owner: Owner(hand_over.seat as u16),
+            arguments,
+            results,
+            range_start: hand_over.range_start,
+            unread: VecDeque::new(),
+            sweep_at: 16,
+            spins: limits::usable_cpus() > 1,
+        })
+    }
+
+    fn table(&self) -> Table<'_> {
+        self.shared_table.table()
+    }
+
+    fn seat(&self) -> &Seat {
+        &self.table().seats()[usize::from(self.owner.0)]
+    }
+
+    /// Says that the initializer has run and tasks are taken.
+    pub fn ready(&self) {
+        self.seat().set_state(SeatState::Ready);
+    }
+
+    /// Says that this worker ends in order.
+    pub fn retire(&self) {
+        self.seat().set_state(SeatState::Retired);
+    }
+
+    /// Says that the initializer raised: `note` and `bytes` reach the parent with the worker's end.
+    ///
+    /// # Errors
+    /// If they cannot be written; the parent then only sees a worker that never was ready.
+    pub fn fail(&mut self, note: &[u8], bytes: &[u8]) -> Result<()> {
+        // No result of this worker is out, so its range is free from its beginning.
+        let file = self.results.fd();
+        millpond_sys::file_range::write_all_at(file, self.range_start, note)?;
+        let after = self.range_start + note.len() as u64;
+        millpond_sys::file_range::write_all_at(file, after, bytes)?;
+        self.seat().set_failure((note.len() + bytes.len()) as u64, note.len() as u64);
+        Ok(())
+    }
+
+    /// Adds to one of the worker's counts, by its index in [`Seat::COUNTS`].
+    pub fn count(&self, index: usize, more: u64) {
+        self.seat().add(index, more);
+    }
+
+    /// Claims the first ready task, if there is one.
+    ///
+    /// # Errors
+    /// If the shared memory is damaged.
+    pub fn claim(&self) -> Result<Option<TaskRef>> {
+        let table = self.table();
+        let Some(claim) = table.claim(self.owner)? else { return Ok(None) };
+        if claim.refill && table.must_wake_parent() {
+            futex::wake(table.parent_bell(), 1);
+        }
+        let payload = table.slot(claim.slot).payload();
+        Ok(Some(TaskRef { kind: payload.kind, payload, slot: claim.slot, turn: claim.turn }))
+    }
+
+    /// Waits for a task: spins for a moment if no other idle worker does, then sleeps, a second at
+    /// most.
+    ///
+    /// # Errors
+    /// If the shared memory is damaged.
+    pub fn wait(&self) -> Result<Next> {
+        let table = self.table();
+        if self.spins && table.may_spin(self.owner) {
+            let found = self.spin(SPIN_TIME);
+            table.end_spin(self.owner);
+            if let Some(task) = found? {
+                return Ok(Next::Task(task));
+            }
+        }
+        if let Some((bell, value)) = table.worker_may_sleep(self.owner) {
+            let wait = futex::wait(bell, value, Some(RECHECK_TIME));
+            table.worker_awake(self.owner);
+            match wait {
+                Wait::Interrupted => return Ok(Next::Interrupted),
+                Wait::TimedOut => {
+                    return Ok(match self.claim()? {
+                        Some(task) => {
+                            self.count(RESCUED_WAKEUPS, 1);
+                            Next::Task(task)
+                        }
+                        None => Next::Idle,
+                    });
+                }
+                Wait::Woken | Wait::Changed => {}
+            }
+        }
+        if let Some(task) = self.claim()? {
+            return Ok(Next::Task(task));
+        }
+        Ok(if table.is_stopping() { Next::Stop } else { Next::Interrupted })
+    }
+
+    fn spin(&self, time: Duration) -> Result<Option<TaskRef>> {
+        let start = Instant::now();
+        while start.elapsed() < time && !self.table().is_stopping() {
+            for _ in 0..32 {
+                if self.table().has_ready() {
+                    if let Some(task) = self.claim()? {
+                        return Ok(Some(task));
+                    }
+                }
+                std::hint::spin_loop();
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says that the task begins: from here on it dies with this worker.
+    pub fn begin(&self, task: &TaskRef) {
+        self.table().slot(task.slot).begin(self.owner, task.turn);
+    }
+
+    /// Returns the task's payload.
+    ///
+    /// # Errors
+    /// If it lies outside of the parent's arena, or cannot be mapped.
+    pub fn payload(&mut self, task: &TaskRef) -> Result<View> {
+        match task.payload.offset {
+            None => {
+                let slot = self.table().slot(task.slot);
+                Ok(View::inline(slot.inline_ptr(), task.payload.len as usize))
+            }
+            Some(offset) => self.arguments.view(offset, task.payload.len),
+        }
+    }
+
+    /// Pulls a stored part by its id: its bytes and kind, or `None` if the id is not listed, which
+    /// cannot be while a task names it.
+    ///
+    /// # Errors
+    /// If it lies outside of the parent's arena, or cannot be mapped.
+    pub fn stored(&mut self, id: StoreId) -> Result<Option<(View, u64)>> {
+        let Some(at) = self.table().store_find(id) else { return Ok(None) };
+        Ok(Some((self.arguments.view(at.offset, at.len)?, at.kind)))
+    }
+
+    /// Tells whether a part is still listed in the store.
+    #[must_use]
+    pub fn is_listed(&self, id: StoreId) -> bool {
+        self.table().store_find(id).is_some()
+    }
+
+    /// Completes a task: `kind` tells the parent's front how to read what follows.
+    ///
+    /// # Errors
+    /// If there is no memory for the result. The task is then still this worker's, to be completed
+    /// with something shorter.
+    pub fn complete(&mut self, task: &TaskRef, kind: u32, note: &[u8], bytes: &[u8]) -> Result<()> {
+        let len = note.len() + bytes.len();
+        let offset = if len <= INLINE_LEN {
+            let mut both = [0; INLINE_LEN];
+            both[..note.len()].copy_from_slice(note);
+            both[note.len()..len].copy_from_slice(bytes);
+            self.table().slot(task.slot).write_inline(&both[..len]);
+            None
+        } else {
+            self.sweep();
+            let block = self.results.store(&[note, bytes])?;
+            let offset = block.offset;
+            self.unread.push_back((task.slot, task.turn, block));
+            Some(offset)
+        };
+        let table = self.table();
+        let note_len = note.len() as u64;
+        table.slot(task.slot).describe(Payload { kind, len: len as u64, offset, note_len });
+        self.count(TASKS, 1);
+        if table.complete(task.slot, self.owner, task.turn) {
+            futex::wake(table.parent_bell(), 1);
+        }
+        Ok(())
+    }
+
+    /// Takes back the result blocks that the parent has read.
+    fn sweep(&mut self) {
+        let table = self.shared_table.table();
+        let is_read =
+            |(slot, turn, _): &(u32, u64, Block)| table.slot(*slot).word().turn() != *turn;
+        while self.unread.front().is_some_and(is_read) {
+            if let Some((_, _, block)) = self.unread.pop_front() {
+                self.results.give_back(block);
+            }
+        }
+        if self.unread.len() < self.sweep_at {
+            return;
+        }
+        // Some block far ahead is held up; look at all, and at twice the rest the next time, so
+        // that the cost of a look is spread over as many results.
+        let all = std::mem::take(&mut self.unread);
+        for entry in all {
+            if is_read(&entry) {
+                self.results.give_back(entry.2);
+            } else {
+                self.unread.push_back(entry);
+            }
+        }
+        self.sweep_at = self.unread.len() * 2 + 16;
+    }
+
+    /// Gives back memory that is only kept for reuse, when nothing has come for a while.
+    pub fn cool(&mut self) {
+        self.sweep();
+        self.results.cool();
+    }
+}
+
+/// Index of "tasks" in [`Seat::COUNTS`].
+const TASKS: usize = 0;
+/// Index of "rescued_wakeups" in [`Seat::COUNTS`].
+const RESCUED_WAKEUPS: usize = 4;
+
+/// Starts the thread that ends this process when the parent is gone. The thread allocates nothing
+/// and takes no lock, so a task that forks cannot inherit one from it.
+fn watch_parent(parent: OwnedFd) -> Result<()> {
+    if pidfd::has_ended(parent.as_fd()) {
+        process::exit_now(ORPHAN_EXIT_CODE);
+    }
+    let watch = move || {
+        signals::block_all();
+        pidfd::wait_end(parent.as_fd());
+        process::exit_now(ORPHAN_EXIT_CODE);
+    };
+    std::thread::Builder::new()
+        .stack_size(256 << 10)
+        .spawn(watch)
+        .map(drop)
+        .map_err(|error| crate::error::Error::thread(&error))
+}
+
+impl Files {
+    /// Makes copies of the descriptors: a forked worker shares their numbers with its parent's
+    /// engine object, which must not find them closed.
+    #[allow(unsafe_code, reason = "raw descriptors of the hand-over are borrowed for one call")]
+    fn duplicate(hand_over: &HandOver) -> Result<Self> {
+        let copy = |fd: i32| {
+            // SAFETY: the hand-over's descriptors are open in this process: inherited by fork, or
+            // passed by the front's process start. Each is borrowed for this call alone.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+            pidfd::duplicate(fd)
+        };
+        Ok(Self {
+            table: copy(hand_over.table_fd)?,
+            arena: copy(hand_over.arena_fd)?,
+            results: copy(hand_over.results_fd)?,
+            parent: if hand_over.parent_fd < 0 { None } else { Some(copy(hand_over.parent_fd)?) },
+        })
+    }
+}
