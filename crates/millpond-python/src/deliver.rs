@@ -1,0 +1,209 @@
+//! Results on their way into jobs.
+#![allow(unsafe_code, reason = "pickles are loaded from the memory that they lie in")]
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use millpond_engine::{Outcome, View};
+use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::errors;
+use crate::job::{Job, Told};
+use crate::names::Names;
+
+/// Kind of a result: what the function returned, pickled.
+pub(crate) const RESULT_VALUE: u32 = 0;
+/// Kind of a result: a note (the traceback's text), then what was raised, pickled.
+pub(crate) const RESULT_ERROR: u32 = 1;
+
+/// What comes back with the end of each task.
+pub(crate) struct Ticket {
+    pub(crate) job: Py<Job>,
+    pub(crate) index: u64,
+}
+
+/// News of jobs for their Python objects, and results that wait behind a callback.
+#[derive(Default)]
+pub(crate) struct Desk {
+    news: Mutex<VecDeque<Py<PyAny>>>,
+    deferred: Mutex<VecDeque<Deferred>>,
+    /// Set while a callback waits or runs: results are delivered in order, so the later ones wait.
+    is_deferring: AtomicBool,
+}
+
+struct Deferred {
+    job: Py<Job>,
+    index: u64,
+    ok: bool,
+    value: Py<PyAny>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    /// Puts one task's end into its job, or behind the callback that waits or runs.
+    pub(crate) fn deliver(&self, py: Python<'_>, ticket: Ticket, ok: bool, value: Py<PyAny>) {
+        let Ticket { job, index } = ticket;
+        if self.is_deferring.load(Ordering::Relaxed) {
+            lock(&self.deferred).push_back(Deferred { job, index, ok, value });
+            return;
+        }
+        let told = job.get().put(py, index, ok, value);
+        self.tell(py, &job, told);
+    }
+
+    /// Notes what a change of a job asks for.
+    pub(crate) fn tell(&self, py: Python<'_>, job: &Py<Job>, told: Told) {
+        if told == Told::Nothing {
+            return;
+        }
+        if told == Told::Callback {
+            self.is_deferring.store(true, Ordering::Relaxed);
+        }
+        if let Some(owner) = job.get().owner(py) {
+            lock(&self.news).push_back(owner);
+        }
+    }
+
+    /// Returns the first job's object that has news, which stays first until [`Self::pop_news`], so
+    /// that a signal handler that raises in between loses nothing.
+    pub(crate) fn first_news(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.news).front().map(|owner| owner.clone_ref(py))
+    }
+
+    /// Takes `owner` off the list if it is still first: two threads may tell the same news.
+    pub(crate) fn pop_news(&self, owner: &Bound<'_, PyAny>) {
+        let popped = {
+            let mut news = lock(&self.news);
+            if news.front().is_some_and(|first| first.is(owner)) { news.pop_front() } else { None }
+        };
+        drop(popped);
+    }
+
+    /// Delivers the results that waited behind a callback, until one completes a job with a callback
+    /// of its own, which is returned; None when all are delivered.
+    pub(crate) fn deliver_deferred(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        loop {
+            let next = {
+                let mut deferred = lock(&self.deferred);
+                let next = deferred.pop_front();
+                if next.is_none() {
+                    self.is_deferring.store(false, Ordering::Relaxed);
+                }
+                next
+            };
+            let Deferred { job, index, ok, value } = next?;
+            let told = job.get().put(py, index, ok, value);
+            if told == Told::Callback {
+                return job.get().owner(py);
+            }
+            self.tell(py, &job, told);
+        }
+    }
+
+    /// Drops what waits, when the pool is terminated.
+    pub(crate) fn clear_deferred(&self) {
+        let dropped = std::mem::take(&mut *lock(&self.deferred));
+        drop(dropped);
+    }
+}
+
+/// Loads a pickle from where it lies.
+pub(crate) fn load_view(
+    py: Python<'_>,
+    loads: &Bound<'_, PyAny>,
+    view: &View,
+    skip_len: usize,
+) -> PyResult<Py<PyAny>> {
+    let memory = memory_view(py, view, skip_len)?;
+    let loaded = loads.call1((&memory,));
+    // Should user code have got hold of it: from here on it answers ValueError, and reads nothing.
+    memory.call_method0(pyo3::intern!(py, "release"))?;
+    Ok(loaded?.unbind())
+}
+
+/// Returns a memoryview of a view's bytes after the first `skip_len`. It must be released before the
+/// view is dropped.
+pub(crate) fn memory_view<'py>(
+    py: Python<'py>,
+    view: &View,
+    skip_len: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    assert!(skip_len <= view.len(), "a note of {skip_len} bytes in {}", view.len());
+    // SAFETY: the view's bytes are readable as long as it lives, and the caller releases the
+    // memoryview before; the call returns a new reference, or null with an error set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyMemoryView_FromMemory(
+                view.as_ptr().add(skip_len).cast_mut().cast(),
+                (view.len() - skip_len) as ffi::Py_ssize_t,
+                ffi::PyBUF_READ,
+            ),
+        )
+    }
+}
+
+/// Turns a task's end into (success, value or error). The second part is an error that is not an
+/// `Exception`, such as a signal handler's, which must go on after the task has been told of it.
+pub(crate) fn read_outcome(
+    py: Python<'_>,
+    outcome: &Outcome,
+    describe_loss: &Bound<'_, PyAny>,
+    ticket: &Ticket,
+) -> (bool, Py<PyAny>, Option<PyErr>) {
+    let error = match outcome {
+        Outcome::Result { kind, view, note_len } => {
+            let loaded = Names::get(py).and_then(|names| {
+                let class = Names::pickler_of(py, &names.connection)?;
+                let loads = class.getattr(pyo3::intern!(py, "loads"))?;
+                load_view(py, &loads, view, *note_len)
+            });
+            match loaded {
+                Ok(value) => return (*kind == RESULT_VALUE, value, None),
+                Err(error) => {
+                    add_note(py, &error, view, *note_len);
+                    error
+                }
+            }
+        }
+        Outcome::Lost(incarnation) => {
+            let owner = ticket.job.get().owner(py);
+            match describe_loss.call1((incarnation.0, owner, ticket.index)) {
+                Ok(error) => return (false, error.unbind(), None),
+                Err(error) => error,
+            }
+        }
+        Outcome::Damaged(error) => errors::to_python(error),
+    };
+    let goes_on = (!error.is_instance_of::<PyException>(py)).then(|| error.clone_ref(py));
+    (false, error.into_value(py).into_any(), goes_on)
+}
+
+/// Gives an error that did not load the traceback of the one that was raised, as its cause.
+fn add_note(py: Python<'_>, error: &PyErr, view: &View, note_len: usize) {
+    if note_len == 0 || error.cause(py).is_some() {
+        return;
+    }
+    let bytes = view.to_vec();
+    let text = String::from_utf8_lossy(&bytes[..note_len.min(bytes.len())]).into_owned();
+    let cause = Names::get(py).and_then(|names| names.remote_traceback.bind(py).call1((text,)));
+    if let Ok(cause) = cause {
+        error.set_cause(py, Some(PyErr::from_value(cause)));
+    }
+}
+
+/// The error of a task that the engine could not carry.
+pub(crate) fn refusal(py: Python<'_>, error: &millpond_engine::Error) -> Py<PyAny> {
+    let error = errors::to_python(error);
+    if error.is_instance_of::<PyException>(py) {
+        error.into_value(py).into_any()
+    } else {
+        PyRuntimeError::new_err(error.to_string()).into_value(py).into_any()
+    }
+}

@@ -1,0 +1,422 @@
+//! The parent's engine, as `millpond._native.Engine`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use millpond_engine::{Config, Ending, Incarnation, Rest, Task};
+use pyo3::exceptions::{PyException, PyOSError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use crate::deliver::{Desk, Ticket, read_outcome, refusal};
+use crate::errors;
+use crate::job::{Draw, HAS_PARTS, Job, TaskKind, Told};
+use crate::names::Names;
+use crate::pack::Packer;
+use crate::parts::{Candidates, PartHook, Parts, is_plain_task};
+
+/// What the standard library adds to each pickled task, in bytes: the message's length, the outer
+/// tuple, job and index.
+const MESSAGE_OVERHEAD_LEN: u64 = 24;
+
+/// Why a dispatch ended; the values are known to `millpond.dispatch`.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Dispatched {
+    /// All tasks of the job are published.
+    All = 0,
+    /// There is no room for another task.
+    NoRoom = 1,
+    /// The feeder has offered nothing more yet.
+    Empty = 2,
+    /// `buffersize` holds the job back.
+    Full = 3,
+    /// The next task might run code of the user's when it is pickled, and the caller did not want it.
+    NotPlain = 4,
+}
+
+/// The parent's side of a pool. See the crate `millpond-engine`.
+#[pyclass(frozen, module = "millpond._native")]
+pub(crate) struct Engine {
+    engine: millpond_engine::Engine<Ticket>,
+    parts: Parts,
+    desk: Desk,
+    /// Counted size of the last task, by which the next one's is guessed.
+    last_len: AtomicU64,
+    rescued: AtomicU64,
+    describe_loss: Py<PyAny>,
+}
+
+/// One task that is about to be pickled.
+struct Drawn {
+    func: Py<PyAny>,
+    second: Py<PyAny>,
+    kwds: Option<Py<PyAny>>,
+    kind: TaskKind,
+    raised: bool,
+}
+
+#[pymethods]
+impl Engine {
+    /// Makes an engine for up to `seat_count` workers. `describe_loss(incarnation, owner, index)`
+    /// returns the error of a task that died with its worker.
+    #[new]
+    fn new(seat_count: u32, describe_loss: Py<PyAny>) -> PyResult<Self> {
+        let engine = millpond_engine::Engine::new(Config { seat_count })
+            .map_err(|error| PyOSError::new_err(error.to_string()))?;
+        Ok(Self {
+            engine,
+            parts: Parts::default(),
+            desk: Desk::default(),
+            last_len: AtomicU64::new(0),
+            rescued: AtomicU64::new(0),
+            describe_loss,
+        })
+    }
+
+    /// Takes a seat for a new worker. Returns its incarnation, the descriptors and the numbers that
+    /// `serve` needs.
+    fn take_seat(&self, seat: u32) -> PyResult<(u64, Vec<i32>, Vec<u64>)> {
+        let given = self.engine.take_seat(seat).map_err(|error| errors::to_python(&error))?;
+        let fds = vec![given.table_fd, given.arena_fd, given.results_fd, given.parent_fd];
+        let numbers = vec![
+            u64::from(given.seat),
+            u64::from(given.seat_count),
+            given.arena_len,
+            given.arena_small_len,
+            given.range_start,
+            given.range_len,
+            given.range_small_len,
+        ];
+        Ok((given.incarnation.0, fds, numbers))
+    }
+
+    /// Tells that a worker's process has been started.
+    fn seated(&self, incarnation: u64, pid: u32, sentinel_fd: i32) -> PyResult<()> {
+        self.engine
+            .seated(Incarnation(incarnation), pid, sentinel_fd)
+            .map_err(|error| errors::to_python(&error))
+    }
+
+    /// Tells that a worker's process could not be started.
+    fn unseat(&self, incarnation: u64) {
+        self.engine.unseat(Incarnation(incarnation));
+    }
+
+    /// Returns the next seat that has lost its worker: (incarnation, seat, ending, failure, length of
+    /// the note in it), or None.
+    #[allow(clippy::type_complexity, reason = "it is a row for Python")]
+    fn next_vacancy<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> Option<(u64, u32, &'static str, Bound<'py, PyBytes>, u64)> {
+        let vacancy = self.engine.next_vacancy()?;
+        let (ending, bytes, note_len) = match vacancy.ending {
+            Ending::NeverReady => ("never ready", Vec::new(), 0),
+            Ending::Failed { bytes, note_len } => ("failed", bytes, note_len),
+            Ending::Retired => ("retired", Vec::new(), 0),
+            Ending::Died => ("died", Vec::new(), 0),
+        };
+        let bytes = PyBytes::new(py, &bytes);
+        Some((vacancy.incarnation.0, vacancy.seat, ending, bytes, note_len))
+    }
+
+    /// Starts the thread that watches over workers' lives.
+    fn start_supervisor(&self) -> PyResult<()> {
+        Ok(self.engine.start_supervisor()?)
+    }
+
+    /// Asks all workers to end once no task is ready.
+    fn stop_workers(&self) {
+        self.engine.stop_workers();
+    }
+
+    /// Ends the supervisor and gives all memory back.
+    fn shut_down(&self, py: Python<'_>) {
+        self.parts.expire(&self.engine, true);
+        self.desk.clear_deferred();
+        let tickets = py.detach(|| self.engine.shut_down());
+        drop(tickets);
+    }
+
+    /// Publishes tasks of a job until one of the reasons of `Dispatched`. Only the thread with the
+    /// dispatcher's role calls this.
+    ///
+    /// An error of pickling becomes the task's; what is not an `Exception` is raised, and the task
+    /// stays in the job.
+    fn dispatch(&self, py: Python<'_>, job: &Bound<'_, Job>, only_plain: bool) -> PyResult<u32> {
+        let names = Names::get(py)?;
+        let mut packer = Packer::new(py, &names.connection)?;
+        let native = job.get();
+        loop {
+            if !self.engine.has_room(self.last_len.load(Ordering::Relaxed)) {
+                return Ok(Dispatched::NoRoom as u32);
+            }
+            let drawn = match native.draw(py)? {
+                Draw::Call { func, args, kwds } => Drawn {
+                    func,
+                    second: args,
+                    kwds: Some(kwds),
+                    kind: TaskKind::Call,
+                    raised: false,
+                },
+                Draw::Item { func, item } => {
+                    Drawn { func, second: item, kwds: None, kind: native.kind, raised: false }
+                }
+                Draw::Raise { error } => Drawn {
+                    func: names.reraise.clone_ref(py),
+                    second: error,
+                    kwds: None,
+                    kind: TaskKind::Call,
+                    raised: true,
+                },
+                Draw::Empty => return Ok(Dispatched::Empty as u32),
+                Draw::Full => return Ok(Dispatched::Full as u32),
+                Draw::Exhausted => {
+                    self.exhaust(py, job, native.published(), false);
+                    return Ok(Dispatched::All as u32);
+                }
+            };
+            let is_single = drawn.kwds.is_some();
+            let raised = drawn.raised;
+            match self.publish(py, job, &mut packer, &drawn, only_plain) {
+                Ok(true) => {}
+                Ok(false) => {
+                    if !is_single {
+                        native.put_back(drawn.second, raised);
+                    }
+                    return Ok(Dispatched::NotPlain as u32);
+                }
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    let index = native.count_published();
+                    let ticket = Ticket { job: job.clone().unbind(), index };
+                    self.desk.deliver(py, ticket, false, error.into_value(py).into_any());
+                }
+                Err(error) => {
+                    if !is_single {
+                        native.put_back(drawn.second, raised);
+                    }
+                    return Err(error);
+                }
+            }
+            if is_single || raised {
+                self.exhaust(py, job, native.published(), raised);
+                return Ok(Dispatched::All as u32);
+            }
+        }
+    }
+
+    /// Says whether jobs wait for room. Returns whether there is room already.
+    fn expect_room(&self, jobs_wait: bool) -> bool {
+        self.engine.expect_room(jobs_wait)
+    }
+
+    /// Whether there is room for a task of the size of the last one.
+    fn has_room(&self) -> bool {
+        self.engine.has_room(self.last_len.load(Ordering::Relaxed))
+    }
+
+    /// Takes the ends of tasks, and puts them into their jobs.
+    fn collect(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(collected) = self.engine.collect() {
+            let describe_loss = self.describe_loss.bind(py);
+            let (ok, value, goes_on) =
+                read_outcome(py, &collected.outcome, describe_loss, &collected.ticket);
+            let ticket = self.engine.release(collected);
+            self.desk.deliver(py, ticket, ok, value);
+            if let Some(error) = goes_on {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the first Python object whose job has news, or None. It stays until `pop_news`.
+    fn first_news(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.desk.first_news(py)
+    }
+
+    /// Takes an object off the list of news, if it is still first.
+    fn pop_news(&self, owner: &Bound<'_, PyAny>) {
+        self.desk.pop_news(owner);
+    }
+
+    /// Delivers results that waited behind a callback; returns the next job whose callback is due.
+    fn deliver_deferred(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.desk.deliver_deferred(py)
+    }
+
+    /// Notes that a job was ended by hand: `told` is what the job's method returned.
+    fn note(&self, py: Python<'_>, job: &Bound<'_, Job>, told: u32) {
+        let told = match told {
+            1 => Told::News,
+            2 => Told::Callback,
+            _ => Told::Nothing,
+        };
+        self.desk.tell(py, job.as_unbound(), told);
+    }
+
+    /// Waits for work for the leader, without the GIL. Returns whether there may be some; runs the
+    /// handlers of signals.
+    #[pyo3(signature = (timeout_s=None))]
+    fn rest(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
+        let timeout = timeout_s.map(duration);
+        match py.detach(|| self.engine.rest(timeout)) {
+            Rest::Work => Ok(true),
+            Rest::TimedOut => Ok(false),
+            Rest::Interrupted => {
+                py.check_signals()?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Ends the leader's rest.
+    fn kick(&self) {
+        self.engine.kick();
+    }
+
+    /// Puts news into the keeper's letter box.
+    fn tell_keeper(&self, news: u32) {
+        self.engine.tell_keeper(news);
+    }
+
+    /// Waits for news for the keeper, without the GIL; returns 0 if the time is over.
+    #[pyo3(signature = (timeout_s=None))]
+    fn keeper_wait(&self, py: Python<'_>, timeout_s: Option<f64>) -> u32 {
+        let timeout = timeout_s.map(duration);
+        py.detach(|| self.engine.keeper_wait(timeout))
+    }
+
+    /// Lets go of what is only kept for a next dispatch. Returns whether anything is still kept.
+    fn expire(&self) -> bool {
+        let any_parts = self.parts.expire(&self.engine, false);
+        any_parts | self.engine.cool()
+    }
+
+    /// Returns what was counted so far, by name.
+    fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = self.engine.counts();
+        let dict = PyDict::new(py);
+        dict.set_item("tasks_dispatched", counts.tasks_dispatched)?;
+        let part_bytes = self.parts.pickled_bytes.load(Ordering::Relaxed);
+        dict.set_item("bytes_pickled", counts.task_bytes + part_bytes)?;
+        dict.set_item("heavy_parts_pickled", self.parts.pickled.load(Ordering::Relaxed))?;
+        dict.set_item("heavy_bytes_pickled", part_bytes)?;
+        dict.set_item("heavy_parts_verified", self.parts.verified.load(Ordering::Relaxed))?;
+        dict.set_item("stored_bytes", counts.stored_bytes)?;
+        dict.set_item("worker_deaths", counts.worker_deaths)?;
+        dict.set_item("damaged", counts.damaged)?;
+        for (name, sum) in self.engine.worker_counts() {
+            let name = match name {
+                "heavy_parts_verified" => "heavy_parts_verified_by_workers",
+                "heavy_parts_changed" => "heavy_parts_changed_by_tasks",
+                "tasks" => "tasks_completed",
+                other => other,
+            };
+            dict.set_item(name, sum)?;
+        }
+        let rescued = self.rescued.load(Ordering::Relaxed);
+        if rescued > 0 {
+            let workers: u64 = dict
+                .get_item("rescued_wakeups")?
+                .map_or(Ok(0), |count| count.extract())?;
+            dict.set_item("rescued_wakeups", workers + rescued)?;
+        }
+        Ok(dict)
+    }
+}
+
+impl Engine {
+    fn exhaust(&self, py: Python<'_>, job: &Bound<'_, Job>, count: u64, raised: bool) {
+        let told = job.get().exhaust(py, count, raised);
+        self.desk.tell(py, job.as_unbound(), told);
+    }
+
+    /// Pickles and publishes one task. Returns false if it is not plain and only plain ones are
+    /// wanted. Errors are those of pickling.
+    fn publish<'py>(
+        &self,
+        py: Python<'py>,
+        job: &Bound<'py, Job>,
+        packer: &mut Packer<'py>,
+        drawn: &Drawn,
+        only_plain: bool,
+    ) -> PyResult<bool> {
+        let func = drawn.func.bind(py);
+        let second = drawn.second.bind(py);
+        let task = match (&drawn.kwds, drawn.kind) {
+            (Some(kwds), _) => PyTuple::new(py, [func, second, kwds.bind(py)])?,
+            (None, TaskKind::Call) => {
+                let args = PyTuple::new(py, [second])?.into_any();
+                PyTuple::new(py, [func, &args, PyDict::new(py).as_any()])?
+            }
+            (None, _) => PyTuple::new(py, [func, second])?,
+        };
+        let is_plain = is_plain_task(&[task.as_any()]);
+        if only_plain && !is_plain {
+            return Ok(false);
+        }
+        let kind = drawn.kind as u32;
+        if !is_plain && !drawn.raised {
+            let candidates = Candidates::of(func)?;
+            if !candidates.is_empty() && packer.is_stock()? {
+                return self.publish_with_parts(py, job, packer, &task, kind, &candidates);
+            }
+        }
+        let packed = packer.pack(task.as_any(), is_plain)?;
+        let bytes = packed.as_bytes();
+        let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN;
+        self.last_len.store(counted_len, Ordering::Relaxed);
+        let index = job.get().count_published();
+        let ticket = Ticket { job: job.clone().unbind(), index };
+        let refused = self.engine.publish(Task { ticket, kind, bytes, parts: &[], counted_len });
+        drop(packed);
+        self.settle_refusal(py, refused);
+        Ok(true)
+    }
+
+    fn publish_with_parts<'py>(
+        &self,
+        py: Python<'py>,
+        job: &Bound<'py, Job>,
+        packer: &mut Packer<'py>,
+        task: &Bound<'py, PyTuple>,
+        kind: u32,
+        candidates: &Candidates<'py>,
+    ) -> PyResult<bool> {
+        let plan = self.parts.plan(py, &self.engine, candidates, packer)?;
+        let hook = Bound::new(py, PartHook::new(plan))?;
+        let packed = packer.pack_with_hook(task.as_any(), hook.as_any())?;
+        let bytes = packed.as_bytes();
+        let plan = hook.get().plan();
+        let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN + plan.counted_len();
+        self.last_len.store(counted_len, Ordering::Relaxed);
+        let index = job.get().count_published();
+        let ticket = Ticket { job: job.clone().unbind(), index };
+        let parts = plan.ids();
+        let kind = kind | HAS_PARTS;
+        let refused = self.engine.publish(Task { ticket, kind, bytes, parts: &parts, counted_len });
+        drop(packed);
+        self.settle_refusal(py, refused);
+        Ok(true)
+    }
+
+    fn settle_refusal(
+        &self,
+        py: Python<'_>,
+        refused: Result<(), (Ticket, millpond_engine::Error)>,
+    ) {
+        if let Err((ticket, error)) = refused {
+            self.desk.deliver(py, ticket, false, refusal(py, &error));
+        }
+    }
+}
+
+/// The longest time that is waited for at once, in seconds; whoever waits longer asks again.
+const WAIT_TIME_MAX_S: f64 = 1e6;
+
+fn duration(seconds: f64) -> Duration {
+    // Not a number counts as no time.
+    Duration::from_secs_f64(seconds.max(0.0).min(WAIT_TIME_MAX_S))
+}

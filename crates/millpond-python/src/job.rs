@@ -1,0 +1,690 @@
+//! A job: one call of the API, with what is still to go out and what has come back.
+//!
+//! Its states change in native code and under its own lock, so a signal handler that raises in the
+//! thread that delivers cannot leave a job half changed. No Python runs under the lock: objects that
+//! leave it are dropped after.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyIterator, PyList, PyTuple};
+
+/// How the worker runs a task: `func(*args, **kwds)`, or a chunk by the standard library's
+/// `mapstar` or `starmapstar`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum TaskKind {
+    Call = 0,
+    Map = 1,
+    Starmap = 2,
+}
+
+/// Set in a task's kind if its stream names stored parts.
+pub(crate) const HAS_PARTS: u32 = 0x100;
+
+/// One call of the API.
+#[pyclass(frozen, module = "millpond._native")]
+pub(crate) struct Job {
+    pub(crate) kind: TaskKind,
+    inner: Mutex<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) source: Source,
+    /// Index of the next task to be published.
+    pub(crate) next_index: u64,
+    /// The most tasks out whose results were not taken, for streams.
+    pub(crate) buffer_len: Option<u64>,
+    back: Back,
+    /// The Python object of the job, until the job is done.
+    owner: Option<Py<PyAny>>,
+    has_callback: bool,
+    is_done: bool,
+    waiters: u32,
+}
+
+/// Where the job's tasks come from.
+pub(crate) enum Source {
+    /// One call.
+    Single { func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny> },
+    /// The iterator of an exact list, tuple or range: drawing from it runs nothing of the user's.
+    Items { func: Py<PyAny>, iterator: Py<PyIterator>, drawn: Option<Py<PyAny>>, chunk_len: usize },
+    /// A feeder thread draws and offers.
+    Offered { func: Py<PyAny>, offers: VecDeque<Offer>, is_closed: bool },
+    /// All tasks are published.
+    Exhausted,
+}
+
+/// What a feeder has drawn: an item or a chunk, or the error that the iterable raised.
+pub(crate) enum Offer {
+    Item(Py<PyAny>),
+    Raise(Py<PyAny>),
+}
+
+/// What has come back.
+enum Back {
+    Single { outcome: Option<Outcome> },
+    Chunks { chunk_len: u64, values: Py<PyList>, left: u64, failure: Option<Py<PyAny>> },
+    Stream(Stream),
+}
+
+type Outcome = (bool, Py<PyAny>);
+
+struct Stream {
+    is_ordered: bool,
+    items: VecDeque<Outcome>,
+    unsorted: HashMap<u64, Outcome>,
+    index: u64,
+    taken: u64,
+    length: Option<u64>,
+    broken: Option<Py<PyAny>>,
+}
+
+/// What a change of a job asks of whoever made it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// Nothing.
+    Nothing,
+    /// Somebody waits, or the job is done: its owner is to be told.
+    News,
+    /// All is back and a callback is to be called before the job is done.
+    Callback,
+}
+
+static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Returns the object that [`Job::pop`] gives when nothing has come yet.
+pub(crate) fn empty(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    EMPTY
+        .get_or_try_init(py, || {
+            Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind())
+        })
+        .map(|object| object.clone_ref(py))
+}
+
+impl Job {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn new(kind: TaskKind, source: Source, back: Back) -> Self {
+        let inner = Inner {
+            source,
+            next_index: 0,
+            buffer_len: None,
+            back,
+            owner: None,
+            has_callback: false,
+            is_done: false,
+            waiters: 0,
+        };
+        Self { kind, inner: Mutex::new(inner) }
+    }
+
+    /// Takes one task's end. What must be dropped where Python may run is dropped at the return.
+    pub(crate) fn put(&self, py: Python<'_>, index: u64, ok: bool, value: Py<PyAny>) -> Told {
+        let mut dropped = Vec::new();
+        let mut inner = self.lock();
+        let told = inner.put(py, index, ok, value, &mut dropped);
+        if inner.is_done {
+            dropped.extend(inner.clear_source());
+        }
+        drop(inner);
+        told
+    }
+
+    /// Returns the job's Python object, if the job is not done and gone.
+    pub(crate) fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().owner.as_ref().map(|owner| owner.clone_ref(py))
+    }
+}
+
+impl Inner {
+    fn put(
+        &mut self,
+        py: Python<'_>,
+        index: u64,
+        ok: bool,
+        value: Py<PyAny>,
+        dropped: &mut Vec<Py<PyAny>>,
+    ) -> Told {
+        if self.is_done {
+            dropped.push(value);
+            return Told::Nothing;
+        }
+        let is_complete = match &mut self.back {
+            Back::Single { outcome } => {
+                dropped.extend(outcome.replace((ok, value)).map(|(_, value)| value));
+                true
+            }
+            Back::Chunks { chunk_len, values, left, failure } => {
+                if *left == 0 {
+                    dropped.push(value);
+                    return Told::Nothing;
+                }
+                *left -= 1;
+                if !ok {
+                    // Only the first failure is kept, as in the standard library.
+                    match failure {
+                        None => *failure = Some(value),
+                        Some(_) => dropped.push(value),
+                    }
+                } else if failure.is_none() {
+                    let (low, high) = (index * *chunk_len, (index + 1) * *chunk_len);
+                    let value = value.into_bound(py);
+                    if let Err(error) =
+                        values.bind(py).set_slice(low as usize, high as usize, &value)
+                    {
+                        *failure = Some(error.into_value(py).into_any());
+                    }
+                } else {
+                    dropped.push(value);
+                }
+                *left == 0
+            }
+            Back::Stream(stream) => {
+                stream.put(index, (ok, value));
+                stream.length == Some(stream.index)
+            }
+        };
+        self.settle(is_complete)
+    }
+
+    fn settle(&mut self, is_complete: bool) -> Told {
+        if !is_complete {
+            return if self.waiters > 0 { Told::News } else { Told::Nothing };
+        }
+        if self.has_callback {
+            self.has_callback = false;
+            return Told::Callback;
+        }
+        self.is_done = true;
+        Told::News
+    }
+
+    fn clear_source(&mut self) -> Vec<Py<PyAny>> {
+        match std::mem::replace(&mut self.source, Source::Exhausted) {
+            Source::Single { func, args, kwds } => vec![func, args, kwds],
+            Source::Items { func, iterator, drawn, .. } => {
+                let mut all = vec![func, iterator.into_any()];
+                all.extend(drawn);
+                all
+            }
+            Source::Offered { func, offers, .. } => {
+                let mut all = vec![func];
+                all.extend(offers.into_iter().map(|offer| match offer {
+                    Offer::Item(object) | Offer::Raise(object) => object,
+                }));
+                all
+            }
+            Source::Exhausted => Vec::new(),
+        }
+    }
+}
+
+impl Stream {
+    fn put(&mut self, index: u64, outcome: Outcome) {
+        if !self.is_ordered {
+            self.items.push_back(outcome);
+            self.index += 1;
+            return;
+        }
+        if index != self.index {
+            self.unsorted.insert(index, outcome);
+            return;
+        }
+        self.items.push_back(outcome);
+        self.index += 1;
+        while let Some(outcome) = self.unsorted.remove(&self.index) {
+            self.items.push_back(outcome);
+            self.index += 1;
+        }
+    }
+}
+
+fn task_kind(kind: u32) -> PyResult<TaskKind> {
+    match kind {
+        0 => Ok(TaskKind::Call),
+        1 => Ok(TaskKind::Map),
+        2 => Ok(TaskKind::Starmap),
+        _ => Err(PyValueError::new_err("kind is 0 (call), 1 (map) or 2 (starmap)")),
+    }
+}
+
+#[pymethods]
+impl Job {
+    /// Makes the job of `func(*args, **kwds)`.
+    #[staticmethod]
+    fn single(func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny>) -> Self {
+        Self::new(
+            TaskKind::Call,
+            Source::Single { func, args, kwds },
+            Back::Single { outcome: None },
+        )
+    }
+
+    /// Makes the job of a map over `length` items in chunks of `chunk_len`.
+    #[staticmethod]
+    fn chunks(
+        py: Python<'_>,
+        kind: u32,
+        func: Py<PyAny>,
+        iterator: Option<Py<PyIterator>>,
+        chunk_len: usize,
+        length: usize,
+    ) -> PyResult<Self> {
+        let values = PyList::new(py, [py.None()])?.as_sequence().repeat(length)?.cast_into()?;
+        let left = if chunk_len == 0 { 0 } else { length.div_ceil(chunk_len) as u64 };
+        let source = Self::source(func, iterator, chunk_len);
+        let back =
+            Back::Chunks { chunk_len: chunk_len as u64, values: values.unbind(), left, failure: None };
+        let job = Self::new(task_kind(kind)?, source, back);
+        if left == 0 {
+            let mut inner = job.lock();
+            inner.is_done = true;
+            let dropped = inner.clear_source();
+            drop(inner);
+            drop(dropped);
+        }
+        Ok(job)
+    }
+
+    /// Makes the job of an imap. `chunk_len` is 0 for single items.
+    #[staticmethod]
+    fn stream(
+        kind: u32,
+        func: Py<PyAny>,
+        iterator: Option<Py<PyIterator>>,
+        chunk_len: usize,
+        is_ordered: bool,
+        buffer_len: Option<u64>,
+    ) -> PyResult<Self> {
+        let source = Self::source(func, iterator, chunk_len);
+        let back = Back::Stream(Stream {
+            is_ordered,
+            items: VecDeque::new(),
+            unsorted: HashMap::new(),
+            index: 0,
+            taken: 0,
+            length: None,
+            broken: None,
+        });
+        let job = Self::new(task_kind(kind)?, source, back);
+        job.lock().buffer_len = buffer_len;
+        Ok(job)
+    }
+
+    /// Sets the Python object that is told of the job's news.
+    fn set_owner(&self, owner: Py<PyAny>, has_callback: bool) {
+        let mut inner = self.lock();
+        if !inner.is_done {
+            inner.owner = Some(owner);
+            inner.has_callback = has_callback;
+        }
+    }
+
+    /// Lets the Python object go, once it knows that the job is done.
+    fn forget_owner(&self) {
+        let owner = self.lock().owner.take();
+        drop(owner);
+    }
+
+    /// Offers what a feeder has drawn: an item, or a chunk of items.
+    fn offer(&self, item: Py<PyAny>) {
+        self.push_offer(Offer::Item(item));
+    }
+
+    /// Offers the error that the iterable raised.
+    fn offer_error(&self, error: Py<PyAny>) {
+        self.push_offer(Offer::Raise(error));
+    }
+
+    /// Says that nothing more will be offered.
+    fn close_offers(&self) {
+        if let Source::Offered { is_closed, .. } = &mut self.lock().source {
+            *is_closed = true;
+        }
+    }
+
+    /// Whether an offer waits to be published.
+    #[getter]
+    fn has_offers(&self) -> bool {
+        matches!(&self.lock().source, Source::Offered { offers, .. } if !offers.is_empty())
+    }
+
+    /// Whether the iterable is drawn by a feeder.
+    #[getter]
+    fn is_offered(&self) -> bool {
+        matches!(&self.lock().source, Source::Offered { .. })
+    }
+
+    /// Whether all of its tasks are published.
+    #[getter]
+    fn is_exhausted(&self) -> bool {
+        matches!(&self.lock().source, Source::Exhausted)
+    }
+
+    /// Whether `buffersize` holds the job back.
+    #[getter]
+    fn is_full(&self) -> bool {
+        self.lock().is_full()
+    }
+
+    /// Whether all is back, and its callback has returned.
+    #[getter]
+    fn is_done(&self) -> bool {
+        self.lock().is_done
+    }
+
+    /// Whether the job succeeded; false as long as it is not done.
+    #[getter]
+    fn is_success(&self) -> bool {
+        let inner = self.lock();
+        inner.is_done
+            && match &inner.back {
+                Back::Single { outcome } => outcome.as_ref().is_some_and(|(ok, _)| *ok),
+                Back::Chunks { failure, .. } => failure.is_none(),
+                Back::Stream(_) => true,
+            }
+    }
+
+    /// Chunks whose results are not back.
+    #[getter]
+    fn left(&self) -> u64 {
+        match &self.lock().back {
+            Back::Single { outcome } => u64::from(outcome.is_none()),
+            Back::Chunks { left, .. } => *left,
+            Back::Stream(stream) => stream.length.map_or(0, |length| length - stream.index),
+        }
+    }
+
+    /// Results of a stream that are back, in order as far as that is asked for.
+    #[getter]
+    fn index(&self) -> u64 {
+        match &self.lock().back {
+            Back::Stream(stream) => stream.index,
+            _ => 0,
+        }
+    }
+
+    /// Number of tasks of a stream, once it is known.
+    #[getter]
+    fn length(&self) -> Option<u64> {
+        match &self.lock().back {
+            Back::Stream(stream) => stream.length,
+            _ => None,
+        }
+    }
+
+    /// The outcome of a call or map: (success, value or error); None if it is not back.
+    #[getter]
+    fn outcome(&self, py: Python<'_>) -> Option<(bool, Py<PyAny>)> {
+        match &self.lock().back {
+            Back::Single { outcome } => outcome.as_ref().map(|(ok, value)| (*ok, value.clone_ref(py))),
+            Back::Chunks { left: 0, values, failure, .. } => Some(match failure {
+                Some(failure) => (false, failure.clone_ref(py)),
+                None => (true, values.clone_ref(py).into_any()),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Takes the next result of a stream. Returns EMPTY if it is not back yet.
+    ///
+    /// Raises the error that the task raised, or StopIteration after the last.
+    fn pop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut inner = self.lock();
+        let Back::Stream(stream) = &mut inner.back else { return empty(py) };
+        if let Some((ok, value)) = stream.items.pop_front() {
+            stream.taken += 1;
+            drop(inner);
+            return if ok { Ok(value) } else { Err(PyErr::from_value(value.into_bound(py))) };
+        }
+        if stream.length == Some(stream.index) {
+            drop(inner);
+            return Err(PyStopIteration::new_err(()));
+        }
+        if let Some(broken) = &stream.broken {
+            let broken = broken.clone_ref(py);
+            drop(inner);
+            return Err(PyErr::from_value(broken.into_bound(py)));
+        }
+        drop(inner);
+        empty(py)
+    }
+
+    /// Ends the job with `error` whatever is still out. Returns 0 if it was done, 1 if its owner is
+    /// to be told, 2 if its callback is to be called.
+    fn abandon(&self, error: Py<PyAny>) -> u32 {
+        let mut inner = self.lock();
+        if inner.is_done {
+            drop(inner);
+            drop(error);
+            return 0;
+        }
+        let mut dropped = inner.clear_source();
+        match &mut inner.back {
+            Back::Single { outcome } => match outcome {
+                None => *outcome = Some((false, error)),
+                Some(_) => dropped.push(error),
+            },
+            Back::Chunks { left, failure, .. } => {
+                *left = 0;
+                match failure {
+                    None => *failure = Some(error),
+                    Some(_) => dropped.push(error),
+                }
+            }
+            Back::Stream(stream) => stream.broken = Some(error),
+        }
+        let told = inner.settle(true);
+        drop(inner);
+        drop(dropped);
+        if told == Told::Callback { 2 } else { 1 }
+    }
+
+    /// Ends a job of one call with an error. Returns as :meth:`abandon`.
+    fn fail(&self, py: Python<'_>, index: u64, error: Py<PyAny>) -> u32 {
+        match self.put(py, index, false, error) {
+            Told::Nothing => 0,
+            Told::News => 1,
+            Told::Callback => 2,
+        }
+    }
+
+    /// Says that the callback has returned; `error` is what it raised, and becomes the outcome.
+    fn finish(&self, error: Option<Py<PyAny>>) {
+        let mut dropped = Vec::new();
+        let mut inner = self.lock();
+        if let Some(error) = error {
+            match &mut inner.back {
+                Back::Single { outcome } => {
+                    dropped.extend(outcome.replace((false, error)).map(|(_, value)| value));
+                }
+                Back::Chunks { failure, .. } => dropped.extend(failure.replace(error)),
+                Back::Stream(_) => dropped.push(error),
+            }
+        }
+        inner.is_done = true;
+        dropped.extend(inner.clear_source());
+        drop(inner);
+        drop(dropped);
+    }
+
+    /// Counts a thread that waits for news of this job, or (with -1) no longer does.
+    fn add_waiter(&self, change: i32) {
+        let mut inner = self.lock();
+        inner.waiters = inner.waiters.saturating_add_signed(change);
+    }
+}
+
+impl Job {
+    fn source(func: Py<PyAny>, iterator: Option<Py<PyIterator>>, chunk_len: usize) -> Source {
+        match iterator {
+            Some(iterator) => Source::Items { func, iterator, drawn: None, chunk_len },
+            None => Source::Offered { func, offers: VecDeque::new(), is_closed: false },
+        }
+    }
+
+    fn push_offer(&self, offer: Offer) {
+        let mut inner = self.lock();
+        let refused = match &mut inner.source {
+            Source::Offered { offers, .. } => {
+                offers.push_back(offer);
+                None
+            }
+            // The job was abandoned meanwhile.
+            _ => Some(offer),
+        };
+        drop(inner);
+        drop(refused);
+    }
+
+    /// All tasks are published, `count` of them: a stream has a length from now on, and a map that
+    /// was promised more chunks than its iterable gave is not left waiting for them.
+    /// `raised` tells that the last of them carries the error that the iterable raised.
+    pub(crate) fn exhaust(&self, py: Python<'_>, count: u64, raised: bool) -> Told {
+        // Made before the lock is taken: to make an exception can run a collection.
+        let promised = self.promised(py);
+        let shortfall = promised.filter(|&(_, chunks)| chunks > count && !raised).map(|(len, _)| {
+            let text = format!("the iterable gave fewer items than its len() of {len}");
+            PyValueError::new_err(text).into_value(py).into_any()
+        });
+        let mut inner = self.lock();
+        let dropped = inner.clear_source();
+        let is_complete = match &mut inner.back {
+            Back::Single { .. } => false,
+            Back::Chunks { left, failure, .. } => {
+                let missing = promised.map_or(0, |(_, chunks)| chunks.saturating_sub(count));
+                *left = left.saturating_sub(missing);
+                if failure.is_none() {
+                    *failure = shortfall;
+                }
+                missing > 0 && *left == 0
+            }
+            Back::Stream(stream) => {
+                stream.length = Some(count);
+                stream.index == count
+            }
+        };
+        let told = if is_complete { inner.settle(true) } else { Told::Nothing };
+        drop(inner);
+        drop(dropped);
+        told
+    }
+
+    /// Returns the length in items and in chunks that a map was promised.
+    fn promised(&self, py: Python<'_>) -> Option<(u64, u64)> {
+        match &self.lock().back {
+            Back::Chunks { values, chunk_len, .. } => {
+                let len = values.bind(py).len() as u64;
+                Some((len, len.div_ceil((*chunk_len).max(1))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the next task out of the job's source, without counting it as published. Only the
+    /// thread with the dispatcher's role calls this.
+    pub(crate) fn draw(&self, py: Python<'_>) -> PyResult<Draw> {
+        let (func, iterator, chunk_len) = {
+            let mut inner = self.lock();
+            if inner.is_full() {
+                return Ok(Draw::Full);
+            }
+            match &mut inner.source {
+                Source::Exhausted => return Ok(Draw::Exhausted),
+                Source::Single { func, args, kwds } => {
+                    return Ok(Draw::Call {
+                        func: func.clone_ref(py),
+                        args: args.clone_ref(py),
+                        kwds: kwds.clone_ref(py),
+                    });
+                }
+                Source::Offered { func, offers, is_closed } => {
+                    let func = func.clone_ref(py);
+                    return Ok(match offers.pop_front() {
+                        Some(Offer::Item(item)) => Draw::Item { func, item },
+                        Some(Offer::Raise(error)) => Draw::Raise { error },
+                        None if *is_closed => Draw::Exhausted,
+                        None => Draw::Empty,
+                    });
+                }
+                Source::Items { func, iterator, drawn, chunk_len } => {
+                    if let Some(item) = drawn.take() {
+                        return Ok(Draw::Item { func: func.clone_ref(py), item });
+                    }
+                    (func.clone_ref(py), iterator.clone_ref(py), *chunk_len)
+                }
+            }
+        };
+        // The lock is not held: a collection may run when a tuple is made.
+        let mut items = iterator.into_bound(py);
+        if chunk_len == 0 {
+            return Ok(match items.next() {
+                Some(item) => Draw::Item { func, item: item?.unbind() },
+                None => Draw::Exhausted,
+            });
+        }
+        let chunk = items.take(chunk_len).collect::<PyResult<Vec<_>>>()?;
+        if chunk.is_empty() {
+            return Ok(Draw::Exhausted);
+        }
+        Ok(Draw::Item { func, item: PyTuple::new(py, chunk)?.into_any().unbind() })
+    }
+
+    /// Puts a task back that was drawn and could not be published yet.
+    pub(crate) fn put_back(&self, item: Py<PyAny>, is_error: bool) {
+        let mut inner = self.lock();
+        let refused = match &mut inner.source {
+            Source::Items { drawn, .. } => drawn.replace(item),
+            Source::Offered { offers, .. } => {
+                offers.push_front(if is_error { Offer::Raise(item) } else { Offer::Item(item) });
+                None
+            }
+            _ => Some(item),
+        };
+        drop(inner);
+        drop(refused);
+    }
+
+    /// Counts a task as published and returns its index.
+    pub(crate) fn count_published(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.next_index += 1;
+        inner.next_index - 1
+    }
+
+    /// Returns how many tasks are published.
+    pub(crate) fn published(&self) -> u64 {
+        self.lock().next_index
+    }
+}
+
+/// What a job's source gives.
+pub(crate) enum Draw {
+    /// One call; it stays in the source until the job is exhausted.
+    Call { func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny> },
+    /// One item, or one chunk of them.
+    Item { func: Py<PyAny>, item: Py<PyAny> },
+    /// The error that the iterable raised.
+    Raise { error: Py<PyAny> },
+    /// The feeder has nothing yet.
+    Empty,
+    /// `buffersize` holds the job back.
+    Full,
+    /// There is nothing more.
+    Exhausted,
+}
+
+impl Inner {
+    pub(crate) fn is_full(&self) -> bool {
+        match (&self.back, self.buffer_len) {
+            (Back::Stream(stream), Some(most)) => self.next_index - stream.taken >= most,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `millpond._native`: Millpond's engine for Python.
+//!
+//! A switchboard: it converts, calls the engine and maps errors. What knows Python's objects lies
+//! here, what knows tasks as bytes in `millpond-engine`.
+
+mod atoms;
+mod deliver;
+mod engine;
+mod errors;
+mod job;
+mod names;
+mod pack;
+mod parts;
+mod serve;
+mod worker_parts;
+
+use pyo3::prelude::*;
+
+/// The native half of Millpond; its users are the modules of the package, not programs.
+#[pymodule(gil_used = true)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<job::Job>()?;
+    module.add_function(wrap_pyfunction!(serve::serve, module)?)?;
+    module.add("EMPTY", job::empty(module.py())?)?;
+    module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+    module.add("HEAVY_LEN_MIN", parts::HEAVY_LEN_MIN)?;
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Python objects that are looked up once: modules, and the functions that never change.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyModule;
+
+/// What the hot paths need of the standard library.
+pub(crate) struct Names {
+    pub(crate) connection: Py<PyModule>,
+    pub(crate) queues: Py<PyModule>,
+    /// `multiprocessing.reduction.ForkingPickler`.
+    pub(crate) stock_pickler: Py<PyAny>,
+    /// Its `dumps`, as a plain function, to see whether somebody has replaced it.
+    pub(crate) stock_dumps: Py<PyAny>,
+    /// `pickle.Unpickler`, for streams that name stored parts.
+    pub(crate) unpickler: Py<PyAny>,
+    /// `pickle.loads`.
+    pub(crate) loads: Py<PyAny>,
+    pub(crate) bytes_io: Py<PyAny>,
+    pub(crate) partial: Py<PyAny>,
+    /// `types.MethodType`.
+    pub(crate) method_type: Py<PyAny>,
+    pub(crate) remote_traceback: Py<PyAny>,
+    /// `multiprocessing.pool._helper_reraises_exception`, by which the standard library sends the
+    /// error of an iterable through a worker.
+    pub(crate) reraise: Py<PyAny>,
+    pub(crate) mapstar: Py<PyAny>,
+    pub(crate) starmapstar: Py<PyAny>,
+}
+
+static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+
+impl Names {
+    /// Returns the names; the first call imports what is missing.
+    pub(crate) fn get(py: Python<'_>) -> PyResult<&'static Self> {
+        NAMES.get_or_try_init(py, || {
+            let connection = py.import("multiprocessing.connection")?;
+            let queues = py.import("multiprocessing.queues")?;
+            let stock_pickler = py.import("multiprocessing.reduction")?.getattr("ForkingPickler")?;
+            let stock_dumps = stock_pickler.getattr("dumps")?.getattr("__func__")?;
+            let pickle = py.import("pickle")?;
+            let pool = py.import("multiprocessing.pool")?;
+            Ok(Self {
+                connection: connection.unbind(),
+                queues: queues.unbind(),
+                stock_pickler: stock_pickler.unbind(),
+                stock_dumps: stock_dumps.unbind(),
+                unpickler: pickle.getattr("Unpickler")?.unbind(),
+                loads: pickle.getattr("loads")?.unbind(),
+                bytes_io: py.import("io")?.getattr("BytesIO")?.unbind(),
+                partial: py.import("functools")?.getattr("partial")?.unbind(),
+                method_type: py.import("types")?.getattr("MethodType")?.unbind(),
+                remote_traceback: pool.getattr("RemoteTraceback")?.unbind(),
+                reraise: pool.getattr("_helper_reraises_exception")?.unbind(),
+                mapstar: pool.getattr("mapstar")?.unbind(),
+                starmapstar: pool.getattr("starmapstar")?.unbind(),
+            })
+        })
+    }
+
+    /// Returns the pickler class that `module` (`connection` or `queues`) uses at this moment.
+    pub(crate) fn pickler_of<'py>(
+        py: Python<'py>,
+        module: &Py<PyModule>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        module.bind(py).getattr(pyo3::intern!(py, "_ForkingPickler"))
+    }
+
+    /// Tells whether a pickler class is the standard library's own, unchanged.
+    pub(crate) fn is_stock(&self, class: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if !class.is(&self.stock_pickler) {
+            return Ok(false);
+        }
+        let py = class.py();
+        let dumps = class.getattr(pyo3::intern!(py, "dumps"))?;
+        Ok(dumps.getattr(pyo3::intern!(py, "__func__"))?.is(&self.stock_dumps))
+    }
+}

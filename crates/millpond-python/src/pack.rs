@@ -1,0 +1,195 @@
+//! Pickling on the parent's and the worker's side: as the standard library does, with what it uses.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBool, PyBytes, PyCFunction, PyDict, PyFloat, PyFunction, PyInt, PyList, PyModule, PyString,
+    PyTuple, PyType,
+};
+
+use crate::names::Names;
+
+/// The file that a pickler writes to.
+#[pyclass(frozen, module = "millpond._native")]
+pub(crate) struct Sink(Mutex<Vec<u8>>);
+
+impl Sink {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Sink {
+    /// Appends bytes, as a file's `write` does; a pickler calls it with frames, and with large
+    /// bytes objects by themselves.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            self.lock().extend_from_slice(bytes.as_bytes());
+            return Ok(bytes.as_bytes().len());
+        }
+        append_buffer(data, &mut self.lock())
+    }
+}
+
+/// Appends the bytes of any object with a contiguous buffer.
+#[allow(unsafe_code, reason = "a buffer of unknown item type is read as bytes")]
+fn append_buffer(data: &Bound<'_, PyAny>, target: &mut Vec<u8>) -> PyResult<usize> {
+    let buffer = PyUntypedBuffer::get(data)?;
+    let len = buffer.len_bytes();
+    if !buffer.is_c_contiguous() {
+        return Err(pyo3::exceptions::PyBufferError::new_err("the buffer is not contiguous"));
+    }
+    if len > 0 {
+        // SAFETY: the exporter keeps the memory valid and in place until the buffer is released; the
+        // GIL is held and no Python runs in between, so nothing writes to it.
+        let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), len) };
+        target.extend_from_slice(bytes);
+    }
+    Ok(len)
+}
+
+/// The largest buffer in bytes that is kept for the next pickle.
+const KEPT_LEN_MAX: usize = 1 << 20;
+
+/// Pickles objects one after the other, during one call from Python.
+///
+/// The standard library makes a pickler for each task, which takes more time than the pickle of a
+/// small one. A pickler differs from a fresh one only by its copy of the tables of reducers, so it is
+/// used again as long as nothing was pickled that could run code of the user's.
+pub(crate) struct Packer<'py> {
+    py: Python<'py>,
+    module: &'py Py<PyModule>,
+    sink: Bound<'py, Sink>,
+    class: Option<Bound<'py, PyAny>>,
+    pickler: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Packer<'py> {
+    /// `module` is `connection` in the parent and `queues` in a worker: the standard library's pool
+    /// takes its pickler from these.
+    pub(crate) fn new(py: Python<'py>, module: &'py Py<PyModule>) -> PyResult<Self> {
+        let sink = Bound::new(py, Sink(Mutex::new(Vec::with_capacity(512))))?;
+        Ok(Self { py, module, sink, class: None, pickler: None })
+    }
+
+    /// Pickles `object`; `is_plain` vouches that no code of the user's can run by it. The bytes are
+    /// valid until the next call.
+    pub(crate) fn pack(&mut self, object: &Bound<'py, PyAny>, is_plain: bool) -> PyResult<Packed<'_>> {
+        let names = Names::get(self.py)?;
+        if !is_plain || self.class.is_none() {
+            // User code may have replaced the pickler's class, or registered reducers.
+            self.pickler = None;
+            self.class = Some(Names::pickler_of(self.py, self.module)?);
+        }
+        let class = self.class.clone().unwrap_or_else(|| self.py.None().into_bound(self.py));
+        if !names.is_stock(&class)? {
+            let pickled = class.call_method1(pyo3::intern!(self.py, "dumps"), (object,))?;
+            self.sink.get().lock().clear();
+            append_buffer(&pickled, &mut self.sink.get().lock())?;
+            self.class = None;
+            return Ok(Packed(self.sink.get().lock()));
+        }
+        let pickler = match self.pickler.take() {
+            Some(pickler) => pickler,
+            None => class.call1((&self.sink,))?,
+        };
+        self.dump(&pickler, object)?;
+        if is_plain {
+            pickler.call_method0(pyo3::intern!(self.py, "clear_memo"))?;
+            self.pickler = Some(pickler);
+        }
+        Ok(Packed(self.sink.get().lock()))
+    }
+
+    /// Pickles with a hook that may name parts in place of objects. The pickler is the stock one.
+    pub(crate) fn pack_with_hook(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        hook: &Bound<'py, PyAny>,
+    ) -> PyResult<Packed<'_>> {
+        let names = Names::get(self.py)?;
+        let pickler = names.stock_pickler.bind(self.py).call1((&self.sink,))?;
+        pickler.setattr(pyo3::intern!(self.py, "persistent_id"), hook)?;
+        self.dump(&pickler, object)?;
+        Ok(Packed(self.sink.get().lock()))
+    }
+
+    fn dump(&self, pickler: &Bound<'py, PyAny>, object: &Bound<'py, PyAny>) -> PyResult<()> {
+        {
+            let mut bytes = self.sink.get().lock();
+            bytes.clear();
+            if bytes.capacity() > KEPT_LEN_MAX {
+                *bytes = Vec::new();
+            }
+        }
+        pickler.call_method1(pyo3::intern!(self.py, "dump"), (object,))?;
+        Ok(())
+    }
+
+    /// Returns whether the class that pickles now is the standard library's own.
+    pub(crate) fn is_stock(&self) -> PyResult<bool> {
+        Names::get(self.py)?.is_stock(&Names::pickler_of(self.py, self.module)?)
+    }
+}
+
+/// The bytes of one pickle. No Python may run while they are borrowed.
+pub(crate) struct Packed<'a>(MutexGuard<'a, Vec<u8>>);
+
+impl Packed<'_> {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn take(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// The most objects that are looked at to tell whether a task is plain.
+pub(crate) const PLAIN_COUNT_MAX: usize = 64;
+
+/// Tells whether pickling `object` runs no code of the user's: it is an atom, a function, a built-in
+/// function or a class, or an exact list, tuple or dict of such, `budget` of them at most.
+pub(crate) fn is_plain(object: &Bound<'_, PyAny>, budget: &mut usize) -> bool {
+    if *budget == 0 {
+        return false;
+    }
+    *budget -= 1;
+    if object.is_none()
+        || object.is_exact_instance_of::<PyInt>()
+        || object.is_exact_instance_of::<PyString>()
+        || object.is_exact_instance_of::<PyFunction>()
+        || object.is_exact_instance_of::<PyFloat>()
+        || object.is_exact_instance_of::<PyBytes>()
+        || object.is_exact_instance_of::<PyBool>()
+        || object.is_exact_instance_of::<PyType>()
+    {
+        return true;
+    }
+    if let Ok(tuple) = object.cast_exact::<PyTuple>() {
+        return tuple.iter_borrowed().all(|item| is_plain(&item, budget));
+    }
+    if let Ok(list) = object.cast_exact::<PyList>() {
+        return list.len() <= *budget && list.iter().all(|item| is_plain(&item, budget));
+    }
+    if let Ok(dict) = object.cast_exact::<PyDict>() {
+        return dict.len() <= *budget
+            && dict.iter().all(|(key, value)| is_plain(&key, budget) && is_plain(&value, budget));
+    }
+    // A built-in method of an object would pickle that object; a built-in function has a module.
+    object.cast_exact::<PyCFunction>().is_ok_and(|function| is_bare(&function))
+}
+
+#[allow(unsafe_code, reason = "a built-in function's self is read")]
+fn is_bare(function: &Bound<'_, PyCFunction>) -> bool {
+    // SAFETY: the object is an exact built-in function, alive as long as the borrow; the pointer is
+    // borrowed or null, and only looked at.
+    unsafe {
+        let owner = ffi::PyCFunction_GetSelf(function.as_ptr());
+        owner.is_null() || ffi::PyModule_Check(owner) != 0
+    }
+}

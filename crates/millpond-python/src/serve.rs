@@ -1,0 +1,276 @@
+//! A worker's loop.
+
+use millpond_engine::{HandOver, Incarnation, Next, TaskRef, Worker};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use crate::deliver::{RESULT_ERROR, RESULT_VALUE, load_view};
+use crate::errors;
+use crate::job::{HAS_PARTS, TaskKind};
+use crate::names::Names;
+use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
+use crate::worker_parts::WorkerDesk;
+
+/// What the loop needs of the Python side: see `millpond.worker`.
+struct Helpers<'py> {
+    /// `encode_error(error, wrap) -> (note, pickle)`.
+    encode_error: Bound<'py, PyAny>,
+    /// `encode_unsendable(error, value) -> (note, pickle)`.
+    encode_unsendable: Bound<'py, PyAny>,
+    /// `spread(func, args, kwds)`, which calls with whatever `*` and `**` take.
+    spread: Bound<'py, PyAny>,
+}
+
+/// Takes a seat, runs the initializer, then tasks, until the pool ends, the task limit is reached,
+/// or an initializer or a signal handler raises.
+///
+/// `helpers` is the module `millpond.worker`. Returns whether the worker ended in order.
+#[pyfunction]
+#[pyo3(signature = (descriptors, numbers, task_count_max, initialize, helpers))]
+pub(crate) fn serve(
+    py: Python<'_>,
+    descriptors: Vec<i32>,
+    numbers: Vec<u64>,
+    task_count_max: Option<u64>,
+    initialize: &Bound<'_, PyAny>,
+    helpers: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let hand_over = hand_over(&descriptors, &numbers)?;
+    let worker = Worker::join(&hand_over).map_err(|error| errors::to_python(&error))?;
+    let helpers = Helpers {
+        encode_error: helpers.getattr("encode_error")?,
+        encode_unsendable: helpers.getattr("encode_unsendable")?,
+        spread: helpers.getattr("spread")?,
+    };
+    let desk = Bound::new(py, WorkerDesk::new(worker))?;
+    if let Err(error) = initialize.call0() {
+        let (note, bytes) = encoded(&helpers.encode_error.call1((raised(py, &error), true))?)?;
+        let told = desk.get().lock().worker.fail(note.as_bytes(), bytes.as_bytes());
+        told.map_err(|error| errors::to_python(&error))?;
+        return Err(error);
+    }
+    desk.get().lock().worker.ready();
+    let outcome = run_tasks(py, &desk, task_count_max, &helpers);
+    let mut inner = desk.get().lock();
+    inner.abandon();
+    match outcome {
+        Ok(()) => {
+            inner.worker.retire();
+            Ok(true)
+        }
+        // Ctrl-C reaches the workers too; the parent tells the user of it, once.
+        Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn hand_over(descriptors: &[i32], numbers: &[u64]) -> PyResult<HandOver> {
+    let (
+        &[table_fd, arena_fd, results_fd, parent_fd],
+        &[seat, seat_count, arena_len, arena_small_len, range_start, range_len, range_small_len],
+    ) = (descriptors, numbers)
+    else {
+        return Err(PyRuntimeError::new_err("a worker is handed 4 descriptors and 7 numbers"));
+    };
+    Ok(HandOver {
+        incarnation: Incarnation(0),
+        table_fd,
+        arena_fd,
+        results_fd,
+        parent_fd,
+        seat: seat as u32,
+        seat_count: seat_count as u32,
+        arena_len,
+        arena_small_len,
+        range_start,
+        range_len,
+        range_small_len,
+    })
+}
+
+fn run_tasks<'py>(
+    py: Python<'py>,
+    desk: &Bound<'py, WorkerDesk>,
+    task_count_max: Option<u64>,
+    helpers: &Helpers<'py>,
+) -> PyResult<()> {
+    let names = Names::get(py)?;
+    let mut packer = Packer::new(py, &names.queues)?;
+    let mut completed = 0;
+    while task_count_max.is_none_or(|most| completed < most) {
+        let claimed = desk.get().lock().worker.claim();
+        let task = match claimed.map_err(|error| errors::to_python(&error))? {
+            Some(task) => task,
+            None => match wait(py, desk)? {
+                Some(task) => task,
+                None => break,
+            },
+        };
+        run_task(py, desk, &mut packer, &task, helpers)?;
+        completed += 1;
+        settle(py, desk);
+    }
+    Ok(())
+}
+
+/// Waits for a task, without the GIL; None when the pool ends.
+fn wait(py: Python<'_>, desk: &Bound<'_, WorkerDesk>) -> PyResult<Option<TaskRef>> {
+    let desk = desk.get();
+    loop {
+        // Only this thread uses the desk; the lock is held while it waits.
+        let next = py.detach(|| desk.lock().worker.wait());
+        match next.map_err(|error| errors::to_python(&error))? {
+            Next::Task(task) => return Ok(Some(task)),
+            Next::Stop => return Ok(None),
+            Next::Interrupted => py.check_signals()?,
+            Next::Idle => {
+                py.check_signals()?;
+                let mut inner = desk.lock();
+                inner.forget(true);
+                inner.worker.cool();
+            }
+        }
+    }
+}
+
+/// What a task came to, ready to be sent.
+enum Reply<'py> {
+    /// The value that the function returned; it is pickled into the packer.
+    Value(Bound<'py, PyAny>),
+    /// What was raised, encoded.
+    Error(Bound<'py, PyBytes>, Bound<'py, PyBytes>),
+}
+
+fn run_task<'py>(
+    py: Python<'py>,
+    desk: &Bound<'py, WorkerDesk>,
+    packer: &mut Packer<'py>,
+    task: &TaskRef,
+    helpers: &Helpers<'py>,
+) -> PyResult<()> {
+    desk.get().lock().worker.begin(task);
+    // The arguments live until the result is out, as in the standard library.
+    let loaded = load_task(py, desk, task);
+    let reply = match &loaded {
+        Ok(loaded) => match call(py, task.kind, loaded, helpers) {
+            Ok(value) => Reply::Value(value),
+            Err(error) => {
+                let wrap = !is_reraise(py, loaded)?;
+                let (note, bytes) =
+                    encoded(&helpers.encode_error.call1((raised(py, &error), wrap))?)?;
+                Reply::Error(note, bytes)
+            }
+        },
+        Err(error) => {
+            let (note, bytes) = encoded(&helpers.encode_error.call1((raised(py, error), true))?)?;
+            Reply::Error(note, bytes)
+        }
+    };
+    let refused = match &reply {
+        Reply::Value(value) => match packer.pack(value, is_plain(value, &mut { PLAIN_COUNT_MAX })) {
+            Ok(packed) => {
+                let mut inner = desk.get().lock();
+                let told = inner.worker.complete(task, RESULT_VALUE, &[], packed.as_bytes());
+                told.map_err(|error| errors::to_python(&error)).err()
+            }
+            Err(error) => Some(error),
+        },
+        Reply::Error(note, bytes) => send_error(desk, task, note, bytes).err(),
+    };
+    if let Some(error) = refused {
+        let value = match &reply {
+            Reply::Value(value) => value.clone(),
+            Reply::Error(note, _) => note.clone().into_any(),
+        };
+        let (note, bytes) =
+            encoded(&helpers.encode_unsendable.call1((raised(py, &error), value))?)?;
+        send_error(desk, task, &note, &bytes)?;
+    }
+    Ok(())
+}
+
+fn send_error(
+    desk: &Bound<'_, WorkerDesk>,
+    task: &TaskRef,
+    note: &Bound<'_, PyBytes>,
+    bytes: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let mut inner = desk.get().lock();
+    let told = inner.worker.complete(task, RESULT_ERROR, note.as_bytes(), bytes.as_bytes());
+    told.map_err(|error| errors::to_python(&error))
+}
+
+/// Returns what was raised, with its traceback on it.
+fn raised<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_bound(py).into_any()
+}
+
+fn encoded<'py>(
+    pair: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    Ok(pair.extract()?)
+}
+
+/// Loads (func, args, kwds), or (func, chunk).
+fn load_task<'py>(
+    py: Python<'py>,
+    desk: &Bound<'py, WorkerDesk>,
+    task: &TaskRef,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let names = Names::get(py)?;
+    let view = desk.get().lock().worker.payload(task);
+    let view = view.map_err(|error| errors::to_python(&error))?;
+    let loaded = if task.kind & HAS_PARTS == 0 {
+        let class = Names::pickler_of(py, &names.queues)?;
+        let loads = class.getattr(pyo3::intern!(py, "loads"))?;
+        load_view(py, &loads, &view, 0)?.into_bound(py)
+    } else {
+        // Such a stream is short: what is heavy lies in the store.
+        let bytes = PyBytes::new(py, &view.to_vec());
+        let file = names.bytes_io.bind(py).call1((bytes,))?;
+        let unpickler = names.unpickler.bind(py).call1((file,))?;
+        unpickler.setattr(pyo3::intern!(py, "persistent_load"), desk)?;
+        unpickler.call_method0(pyo3::intern!(py, "load"))?
+    };
+    Ok(loaded.cast_into::<PyTuple>()?)
+}
+
+fn call<'py>(
+    py: Python<'py>,
+    kind: u32,
+    loaded: &Bound<'py, PyTuple>,
+    helpers: &Helpers<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let kind = kind & !HAS_PARTS;
+    if kind == TaskKind::Call as u32 {
+        let (func, args, kwds) =
+            (loaded.get_item(0)?, loaded.get_item(1)?, loaded.get_item(2)?);
+        if let (Ok(args), Ok(kwds)) =
+            (args.cast_exact::<PyTuple>(), kwds.cast_exact::<PyDict>())
+        {
+            return func.call(args, (!kwds.is_empty()).then_some(kwds));
+        }
+        return helpers.spread.call1((func, args, kwds));
+    }
+    let names = Names::get(py)?;
+    let mapper =
+        if kind == TaskKind::Map as u32 { &names.mapstar } else { &names.starmapstar };
+    mapper.bind(py).call1((loaded,))
+}
+
+fn is_reraise(py: Python<'_>, loaded: &Bound<'_, PyTuple>) -> PyResult<bool> {
+    Ok(loaded.get_item(0)?.is(&Names::get(py)?.reraise))
+}
+
+/// After a task has been dropped: proves that it left the parts as they were.
+fn settle(py: Python<'_>, desk: &Bound<'_, WorkerDesk>) {
+    let mut inner = desk.get().lock();
+    if !inner.has_used_copies() {
+        return;
+    }
+    let changed = inner.verify(py);
+    inner.forget(false);
+    drop(inner);
+    drop(changed);
+}

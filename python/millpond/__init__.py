@@ -1,0 +1,19 @@
+"""Millpond: a process pool that sends every callable and every large argument once.
+
+``from millpond import Pool`` in the place of ``from multiprocessing import Pool``.
+"""
+
+import sys
+
+if sys.platform != "linux" or sys.implementation.name != "cpython":
+    raise ImportError("Millpond runs on Linux with CPython 3.11 or later")
+
+from multiprocessing import TimeoutError  # noqa: A004 - the name that callers catch
+
+from millpond.errors import PoolTerminated, WorkerDied
+from millpond.pool import Pool
+from millpond.results import AsyncResult
+from millpond.stats import Stats
+
+__version__ = "0.1.0"
+__all__ = ["AsyncResult", "Pool", "PoolTerminated", "Stats", "TimeoutError", "WorkerDied"]

@@ -1,0 +1,366 @@
+"""The core of a pool: jobs that wait, who leads, who dispatches.
+
+Two roles are taken in turn by whatever thread is there for them, so that a task costs no hand-over of
+the GIL:
+
+* The **leader** takes results out of the engine and rests until there are more. A caller in ``get``,
+  ``next`` or ``map`` leads for itself; the keeper leads when no caller does.
+* The **dispatcher** pickles tasks and publishes them, in order of the jobs. Whoever finds room does.
+
+Neither role is waited for: who does not get it knows that its holder looks once more.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from millpond import _native
+from millpond.callbacks import Callbacks
+from millpond.errors import WorkerDied
+from millpond.feeder import STUCK_TIME_S, Feeder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from millpond.results import Result
+    from millpond.workers import Workers
+
+__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Core"]
+
+INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
+
+# What `Engine.dispatch` returns.
+_ALL, _NO_ROOM, _EMPTY, _FULL, _NOT_PLAIN = range(5)
+
+# News for the keeper: bits of `Engine.tell_keeper`.
+NEWS_LEADERLESS, NEWS_JOB, NEWS_STATE = 2, 4, 8
+
+#: How long a caller waits for a leader to step aside before it looks at its own job again, seconds.
+_STEP_ASIDE_TIME_S = 0.05
+
+#: How often a callback that waits for the pool delivers what would wait behind it, in seconds.
+_CALLBACK_LOOK_TIME_S = 0.005
+
+
+class Core:
+    """All of a pool that its threads share. They hold it, and not the pool, which can so be
+    collected and then ends them.
+
+    Args:
+        seat_count: The number of workers.
+        workers: The processes.
+    """
+
+    def __init__(self, seat_count: int, workers: Workers) -> None:
+        self.pid = os.getpid()
+        self.state = INIT
+        self.seat_count = seat_count
+        self.workers = workers
+        self.engine = _native.Engine(seat_count, self._describe_loss)
+        #: Jobs that are not done, by number, as ``Pool._cache`` shows them.
+        self.cache: dict[int, Result] = {}
+        #: Jobs with tasks that are not published, in order of call.
+        self.backlog: deque[_native.Job] = deque()
+        self.callbacks = Callbacks(self)
+        self.feeders: dict[_native.Job, Feeder] = {}
+        #: Why nothing more can run, once three workers in a row could not start.
+        self.broken: BaseException | None = None
+        #: Counts the times that a caller led; the keeper steps in when it stands still.
+        self.activity = 0
+        self.keeper_sleeps = False
+        self.keeper_leads = False
+        self._lead = threading.Lock()
+        self._leader: int | None = None
+        self._wanted: list[int] = []
+        self._followers: list[threading.Lock] = []
+        self._waiting: list[int] = []
+        self._dispatching = threading.Lock()
+        self._dispatcher: int | None = None
+        self._again = False
+        self._recheck = False
+
+    # Jobs come in.
+
+    def submit(self, job: _native.Job, *, leads_soon: bool) -> None:
+        """Queue a job, and dispatch what can be pickled without running code of the user's.
+
+        The caller may hold locks that such code needs; so the rest is left to whoever leads.
+
+        Args:
+            job: The job.
+            leads_soon: Whether the caller is about to wait for it, and so to lead.
+        """
+        if self.broken is not None:
+            self.engine.note(job, job.abandon(self.broken))
+            self.tell_news()
+            return
+        self.backlog.append(job)
+        self.refill(only_plain=True)
+        if not leads_soon:
+            self.refill_soon()
+
+    def submit_fed(self, job: _native.Job, iterable: Iterable[Any], chunk_len: int) -> None:
+        """Queue a job whose iterable needs a thread of its own to draw it."""
+        feeder = Feeder(self, job, iterable, chunk_len)
+        self.feeders[job] = feeder
+        feeder.start()
+        self.submit(job, leads_soon=False)
+
+    def feeder_ended(self, job: _native.Job, feeder: Feeder) -> None:
+        """Forget a feeder whose thread is about to end."""
+        if self.feeders.get(job) is feeder:
+            del self.feeders[job]
+
+    def refill_soon(self) -> None:
+        """Let the keeper look, unless a caller leads or the keeper is awake anyway."""
+        if self.keeper_sleeps and not (self._lead.locked() and not self.keeper_leads):
+            self.keeper_sleeps = False
+            self.engine.tell_keeper(NEWS_JOB)
+        elif self.keeper_leads:
+            self.engine.kick()
+
+    # The dispatcher's role.
+
+    def refill(self, *, only_plain: bool = False) -> None:
+        """Dispatch as many waiting tasks as there is room for, in order."""
+        me = threading.get_ident()
+        if self._dispatcher == me:
+            # Code of the user's, run by this thread's own pickling, waits for the pool.
+            self._refill(only_plain)
+            return
+        self._again = True
+        while self._again and self._dispatching.acquire(False):
+            try:
+                self._again = False
+                self._dispatcher = me
+                self._refill(only_plain)
+            finally:
+                self._dispatcher = None
+                self._dispatching.release()
+            only_plain = False if not only_plain else only_plain
+
+    def _refill(self, only_plain: bool) -> None:
+        while self._dispatch_once(only_plain):
+            pass
+
+    def _dispatch_once(self, only_plain: bool) -> bool:
+        """Go over the waiting jobs once. Return whether to do so again at once."""
+        backlog, dispatch = self.backlog, self.engine.dispatch
+        at = 0
+        no_room = self._recheck = False
+        while at < len(backlog):
+            job = backlog[at]
+            status = dispatch(job, only_plain)
+            if status == _ALL:
+                if at < len(backlog) and backlog[at] is job:
+                    del backlog[at]
+                continue
+            if status == _NO_ROOM:
+                no_room = True
+                break
+            if status == _NOT_PLAIN:
+                break
+            if status == _EMPTY:
+                feeder = self.feeders.get(job)
+                if feeder is not None:
+                    feeder.want()
+                    if not feeder.is_stuck():
+                        self._recheck = len(backlog) > at + 1
+                        break
+                self._recheck = True
+            at += 1
+        return self.engine.expect_room(no_room) and no_room
+
+    # The leader's role.
+
+    def wait_until(
+        self, result: Result, is_ready: Callable[[], bool], timeout_s: float | None
+    ) -> bool:
+        """Wait until ``is_ready()``, and lead if nobody does.
+
+        Args:
+            result: The job that is waited for; its news wake the caller.
+            is_ready: Asked after each step.
+            timeout_s: The longest wait in seconds, or None.
+
+        Returns:
+            Whether it is ready.
+
+        Raises:
+            ValueError: In a forked child, where the pool's threads and workers are not.
+        """
+        if is_ready():
+            return True
+        self.check_process()
+        end_s = None if timeout_s is None else time.monotonic() + max(timeout_s, 0.0)
+        me = threading.get_ident()
+        self._waiting.append(me)
+        try:
+            while not is_ready():
+                left_s = None if end_s is None else end_s - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                if self.callbacks.is_current_thread():
+                    self.callbacks.deliver()
+                    left_s = min(left_s or _CALLBACK_LOOK_TIME_S, _CALLBACK_LOOK_TIME_S)
+                    if is_ready():
+                        return True
+                if self._leader == me:
+                    self._lead_until(is_ready, left_s)
+                elif self._lead.acquire(False):
+                    self._lead_as_caller(me, is_ready, left_s)
+                elif self.keeper_leads:
+                    self._displace_keeper(me, is_ready, left_s)
+                else:
+                    self._follow(result, is_ready, left_s)
+        finally:
+            self._waiting.remove(me)
+        return True
+
+    def is_waiting(self, thread_id: int | None) -> bool:
+        """Tell whether a thread waits for the pool."""
+        return thread_id in self._waiting
+
+    def _lead_as_caller(self, me: int, is_ready: Callable[[], bool], left_s: float | None) -> None:
+        try:
+            self._leader = me
+            self.activity += 1
+            self._lead_until(is_ready, left_s)
+        finally:
+            self._leader = None
+            self._lead.release()
+            self._hand_on()
+
+    def _lead_until(self, is_ready: Callable[[], bool], left_s: float | None) -> None:
+        end_s = None if left_s is None else time.monotonic() + left_s
+        while True:
+            self.pump()
+            if is_ready():
+                return
+            left_s = None if end_s is None else end_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return
+            if self._recheck:
+                left_s = STUCK_TIME_S if left_s is None else min(left_s, STUCK_TIME_S)
+            self.engine.rest(left_s)
+
+    def _displace_keeper(
+        self, me: int, is_ready: Callable[[], bool], left_s: float | None
+    ) -> None:
+        """Ask the keeper to stop leading, and lead."""
+        self._wanted.append(me)
+        self.engine.kick()
+        patience_s = _STEP_ASIDE_TIME_S if left_s is None else min(left_s, _STEP_ASIDE_TIME_S)
+        try:
+            has_lead = self._lead.acquire(timeout=patience_s)
+        finally:
+            self._wanted.remove(me)
+        if has_lead:
+            self._lead_as_caller(me, is_ready, left_s)
+
+    def _follow(self, result: Result, is_ready: Callable[[], bool], left_s: float | None) -> None:
+        """Wait for news of the job while another thread leads, or for its leaving."""
+        lock = threading.Lock()
+        lock.acquire()
+        native = result._native
+        native.add_waiter(1)
+        result._waiters.append(lock)
+        self._followers.append(lock)
+        try:
+            # News, or the leader's leaving, before the lock was listed would not release it.
+            if not is_ready() and self._lead.locked():
+                lock.acquire(timeout=-1 if left_s is None else left_s)
+        finally:
+            native.add_waiter(-1)
+            result._waiters.remove(lock)
+            if lock in self._followers:
+                self._followers.remove(lock)
+
+    def _hand_on(self) -> None:
+        """After a caller has stopped leading: wake a follower, or the keeper, if tasks are out."""
+        while self._followers:
+            try:
+                lock = self._followers.pop()
+                lock.release()
+            except (IndexError, RuntimeError):
+                # Another thread took the follower, or has released it.
+                continue
+            return
+        if self.cache and self.keeper_sleeps:
+            self.keeper_sleeps = False
+            self.engine.tell_keeper(NEWS_LEADERLESS)
+
+    def pump(self) -> None:
+        """Take what has come back, tell of it, and dispatch into the room that it leaves."""
+        engine = self.engine
+        engine.collect()
+        self.tell_news()
+        if self.backlog:
+            self.refill()
+
+    def tell_news(self) -> None:
+        """Tell results that their jobs have news."""
+        engine = self.engine
+        while (result := engine.first_news()) is not None:
+            result._on_news()
+            engine.pop_news(result)
+
+    def lead_as_keeper(self, has_news: Callable[[], bool]) -> None:
+        """Lead until a caller wants to, no job is out, or ``has_news()``."""
+        if not self._lead.acquire(False):
+            return
+        try:
+            self.keeper_leads = True
+            self._leader = threading.get_ident()
+            while self.cache and not self._wanted and self.state != TERMINATE:
+                self.pump()
+                if has_news() or not self.cache or self._wanted:
+                    break
+                self.engine.rest(STUCK_TIME_S if self._recheck else None)
+        finally:
+            self.keeper_leads = False
+            self._leader = None
+            self._lead.release()
+
+    def is_led_by_caller(self) -> bool:
+        """Tell whether a caller leads."""
+        return self._lead.locked() and not self.keeper_leads
+
+    # Ends.
+
+    def break_down(self, error: BaseException) -> None:
+        """No worker can start: end all jobs with the cause."""
+        self.broken = error
+        self.abandon_all(error)
+
+    def abandon_all(self, error: BaseException) -> None:
+        """End all jobs that are not done with ``error``."""
+        self.backlog.clear()
+        for feeder in tuple(self.feeders.values()):
+            feeder.end()
+        for result in tuple(self.cache.values()):
+            native = result._native
+            self.engine.note(native, native.abandon(error))
+        self.tell_news()
+        self.engine.kick()
+
+    def check_process(self) -> None:
+        """Refuse to work in a forked child.
+
+        Raises:
+            ValueError: There.
+        """
+        if os.getpid() != self.pid:
+            raise ValueError(
+                f"Pool not running: it belongs to process {self.pid}; a forked child makes a Pool "
+                "of its own"
+            )
+
+    def _describe_loss(self, incarnation: int, result: Result | None, index: int) -> WorkerDied:
+        pid, exitcode = self.workers.reap(incarnation)
+        task = "a task" if result is None else result._describe(index)
+        return WorkerDied(pid, exitcode, task)

@@ -1,0 +1,128 @@
+"""The keeper: the one thread that is always there.
+
+It starts processes, when the supervisor tells that a worker is gone; it leads, when tasks are out and
+no caller leads, so that no progress depends on anybody calling ``get`` or ``next``; and it ends the
+pool. When nothing is out it sleeps without a timeout.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from millpond.core import CLOSE, NEWS_JOB, NEWS_STATE, TERMINATE
+
+if TYPE_CHECKING:
+    from millpond.core import Core
+
+__all__ = ["Keeper"]
+
+#: After how many seconds without a leading caller the keeper leads. A caller in a loop of ``next``
+#: leads again and again; to step in between would cost it a hand-over of the GIL each time.
+_NAP_TIME_S = 0.002
+
+#: For how many seconds things are kept for a next dispatch.
+_EXPIRY_TIME_S = 1.0
+
+
+class Keeper:
+    """The keeper's thread.
+
+    Args:
+        core: The pool's core.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._news = 0
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="millpond-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Tell that the pool's state has changed."""
+        self._core.engine.tell_keeper(NEWS_STATE)
+        self._core.engine.kick()
+
+    def join(self) -> None:
+        """Wait for the thread's end, unless this is it."""
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        core = self._core
+        engine = core.engine
+        seen_activity = -1
+        timeout_s: float | None = None
+        while True:
+            core.keeper_sleeps = timeout_s is None or timeout_s == _EXPIRY_TIME_S
+            if core.keeper_sleeps and core.cache and not core.is_led_by_caller():
+                # A job came, or the leader left, before the flag was up.
+                core.keeper_sleeps = False
+                timeout_s = _NAP_TIME_S
+            news = self._news or engine.keeper_wait(timeout_s)
+            self._news = 0
+            core.keeper_sleeps = False
+            self._fill_vacancies()
+            if self._ends():
+                return
+            if not core.cache:
+                timeout_s = _EXPIRY_TIME_S if engine.expire() else None
+            elif core.is_led_by_caller():
+                timeout_s = None
+            elif core.activity == seen_activity or news & NEWS_JOB:
+                core.lead_as_keeper(self._has_news)
+                timeout_s = _NAP_TIME_S
+            else:
+                seen_activity = core.activity
+                timeout_s = _NAP_TIME_S
+
+    def _has_news(self) -> bool:
+        self._news |= self._core.engine.keeper_wait(0.0)
+        return bool(self._news)
+
+    def _ends(self) -> bool:
+        """Tell whether the thread's work is done, and ask the workers to end before."""
+        core = self._core
+        if core.state == TERMINATE:
+            return True
+        if core.state != CLOSE or (core.cache and core.broken is None):
+            return False
+        if not self._stopped:
+            self._stopped = True
+            core.engine.stop_workers()
+        if core.workers.living:
+            return False
+        core.callbacks.end()
+        return True
+
+    def _fill_vacancies(self) -> None:
+        core = self._core
+        workers, engine = core.workers, core.engine
+        while (vacancy := engine.next_vacancy()) is not None:
+            incarnation, seat, ending, failure, note_len = vacancy
+            workers.remove(incarnation)
+            if ending in ("retired", "died"):
+                workers.start_succeeded()
+            elif core.broken is None and core.state != TERMINATE:
+                completed = engine.counts()["tasks_completed"]
+                cause = workers.start_failed(incarnation, failure, note_len, completed)
+                if cause is not None:
+                    core.break_down(cause)
+            if self._stopped or core.broken is not None or core.state == TERMINATE:
+                continue
+            if core.state == CLOSE and not core.cache:
+                continue
+            workers.replacements += 1
+            try:
+                workers.start(engine, seat)
+            except OSError as error:
+                if not workers.living:
+                    core.break_down(error)

@@ -1,0 +1,401 @@
+"""The pool: ``multiprocessing.Pool``'s face on Millpond's engine."""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from multiprocessing import get_context, util
+from multiprocessing import pool as stdlib_pool
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from millpond import _native
+from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
+from millpond.errors import PoolTerminated
+from millpond.keeper import Keeper
+from millpond.results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from millpond.stats import Stats
+from millpond.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+    from types import TracebackType
+
+__all__ = ["Pool"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+#: The most workers of a pool: seats of the shared table.
+_PROCESS_COUNT_MAX = 1024
+
+# Kinds of tasks, as `_native.Job` takes them.
+_CALL, _MAP, _STARMAP = 0, 1, 2
+
+# Iterators of these run nothing of the user's when they are drawn.
+_PLAIN_ITERABLES = (list, tuple, range)
+
+_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
+
+
+class _TaskQueue:
+    """What ``Pool._taskqueue`` answers: how many jobs wait to be dispatched."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def qsize(self) -> int:
+        """Return the number of jobs that have tasks not yet dispatched."""
+        return len(self._core.backlog)
+
+    def empty(self) -> bool:
+        """Tell whether all tasks are dispatched."""
+        return not self._core.backlog
+
+
+class Pool(stdlib_pool.Pool):
+    """A pool of worker processes; every answer is that of ``multiprocessing.Pool``.
+
+    Args:
+        processes: Number of workers, 1 to 1024; as many as usable CPUs if None.
+        initializer: Called in each worker at its start.
+        initargs: Its arguments.
+        maxtasksperchild: Tasks (calls, or chunks of calls) after which a worker is replaced.
+        context: A context of ``multiprocessing``; the default one if None.
+
+    Raises:
+        ValueError: For a number of processes or tasks that is out of range.
+        TypeError: For one that is no integer, and for an initializer that cannot be called.
+        OSError: If the system denies shared memory or processes.
+    """
+
+    _wrap_exception = True
+
+    @staticmethod
+    def Process(ctx: BaseContext, *args: Any, **kwds: Any) -> BaseProcess:  # noqa: N802 - its name
+        """Make a worker's process; subclasses may make another kind."""
+        return ctx.Process(*args, **kwds)  # type: ignore[attr-defined,no-any-return]
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+    ) -> None:
+        # Attributes that __del__ and __repr__ use, should anything below raise.
+        self._pool: list[BaseProcess] = []
+        self._state = INIT
+        self._pid = os.getpid()
+
+        self._ctx = context or get_context()
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = initargs
+        self._processes = _checked_count(processes)
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+
+        workers = Workers(self.Process, self._ctx, initializer, initargs, maxtasksperchild)
+        self._core = core = Core(self._processes, workers)
+        self._pool = workers.processes
+        self._cache = core.cache
+        self._taskqueue = _TaskQueue(core)
+        try:
+            for seat in range(self._processes):
+                workers.start(core.engine, seat)
+            # The first workers are there: a thread of ours no longer meets their fork.
+            core.engine.start_supervisor()
+            self._keeper = Keeper(core)
+            self._keeper.start()
+        except BaseException:
+            workers.terminate()
+            workers.join()
+            core.engine.shut_down()
+            raise
+        self._terminate = util.Finalize(  # type: ignore[attr-defined]
+            self, Pool._terminate_pool, args=(core, self._keeper), exitpriority=15
+        )
+        core.state = self._state = RUN
+
+    def __del__(self, _warn: Any = warnings.warn, _run: str = RUN, _getpid: Any = os.getpid) -> None:
+        if self._state == _run and self._pid == _getpid():
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        cls = self.__class__
+        return (
+            f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+        )
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        self._core.check_process()
+
+    def _repopulate_pool(self) -> None:
+        """Replace workers that are gone; the pool does so by itself."""
+        self._keeper.wake()
+
+    # Calls.
+
+    def apply(
+        self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+    ) -> T:
+        """Return ``func(*args, **kwds)``, called in a worker."""
+        self._check_running()
+        result = ApplyResult(self, func, args, kwds, None, None)
+        self._core.submit(result._native, leads_soon=True)
+        return result.get()
+
+    def apply_async(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult[T]:
+        """Start ``func(*args, **kwds)`` in a worker, and return its result-to-be."""
+        self._check_running()
+        result = ApplyResult(self, func, args, kwds, callback, error_callback)
+        self._core.submit(result._native, leads_soon=False)
+        return result
+
+    # Maps.
+
+    def map(
+        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int | None = None
+    ) -> list[T]:
+        """Return the list of ``func(item)`` for all items, in order."""
+        return self._map(func, iterable, _MAP, chunksize, None, None, leads_soon=True).get()
+
+    def starmap(
+        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
+        """Return the list of ``func(*item)`` for all items, in order."""
+        return self._map(func, iterable, _STARMAP, chunksize, None, None, leads_soon=True).get()
+
+    def map_async(
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]:
+        """Start a ``map``, and return its result-to-be."""
+        return self._map(func, iterable, _MAP, chunksize, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]:
+        """Start a ``starmap``, and return its result-to-be."""
+        return self._map(func, iterable, _STARMAP, chunksize, callback, error_callback)
+
+    def _map(
+        self,
+        func: Callable[..., Any],
+        iterable: Any,
+        kind: int,
+        chunksize: int | None,
+        callback: Callable[..., object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        *,
+        leads_soon: bool = False,
+    ) -> MapResult[Any]:
+        self._check_running()
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        length = len(iterable)
+        if chunksize is None:
+            chunksize, extra = divmod(length, (len(self._pool) or self._processes) * 4)
+            if extra:
+                chunksize += 1
+        if length == 0 or chunksize <= 0:
+            chunksize = 0
+        is_plain = type(iterable) in _PLAIN_ITERABLES
+        iterator = iter(iterable) if is_plain else None
+        native = _native.Job.chunks(kind, func, iterator, chunksize, length)
+        result: MapResult[Any] = MapResult(self, native, func, chunksize, callback, error_callback)
+        if native.is_done:
+            return result
+        if is_plain:
+            self._core.submit(native, leads_soon=leads_soon)
+        else:
+            self._core.submit_fed(native, iterable, chunksize)
+        return result
+
+    # Iterators.
+
+    def imap(
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return an iterator over ``func(item)`` for all items, in order.
+
+        Args:
+            func: The function.
+            iterable: Its items; drawn as tasks are dispatched.
+            chunksize: Items to a task.
+            buffersize: The most tasks out whose results were not taken; None for no limit. As in
+                CPython 3.16.
+
+        Raises:
+            ValueError: For a chunk size or a buffer size under 1.
+            TypeError: For a buffer size that is no integer.
+        """
+        return self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+
+    def imap_unordered(
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return an iterator over ``func(item)`` for all items, as they complete; see ``imap``."""
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
+
+    def _imap(
+        self,
+        face: type[IMapIterator[Any]],
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Iterator[Any]:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        chunk_len = 0 if chunksize == 1 else chunksize
+        kind = _MAP if chunk_len else _CALL
+        is_plain = type(iterable) in _PLAIN_ITERABLES
+        iterator = iter(iterable) if is_plain else None
+        is_ordered = face is IMapIterator
+        native = _native.Job.stream(kind, func, iterator, chunk_len, is_ordered, buffersize)
+        result = face(self, native, func)
+        result._has_buffer = buffersize is not None
+        if is_plain:
+            self._core.submit(native, leads_soon=False)
+        else:
+            self._core.submit_fed(native, iterable, chunk_len)
+        if chunk_len:
+            return (item for chunk in result for item in chunk)
+        return result
+
+    # What the pool has done, and its end.
+
+    def stats(self) -> Stats:
+        """Return what the pool has counted since it was made."""
+        core = self._core
+        stats = Stats(core.engine.counts())
+        stats["replacements"] = core.workers.replacements
+        return stats
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def close(self) -> None:
+        """Take no more jobs; workers end when all that are there are done."""
+        util.debug("closing pool")  # type: ignore[attr-defined]
+        if self._state == RUN:
+            self._state = CLOSE
+            if self._core.state == RUN:
+                self._core.state = CLOSE
+            self._keeper.wake()
+
+    def terminate(self) -> None:
+        """End the workers now. Jobs that are out end with ``PoolTerminated``."""
+        util.debug("terminating pool")  # type: ignore[attr-defined]
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait for the workers to end, after ``close`` or ``terminate``.
+
+        Raises:
+            ValueError: If the pool still runs.
+        """
+        util.debug("joining pool")  # type: ignore[attr-defined]
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        core = self._core
+        core.check_process()
+        self._keeper.join()
+        core.callbacks.join()
+        core.workers.join()
+        core.engine.shut_down()
+
+    @staticmethod
+    def _terminate_pool(core: Core, keeper: Keeper) -> None:  # type: ignore[override]
+        """End the pool; called once: by ``terminate``, by a collection, or at exit."""
+        core.state = TERMINATE
+        keeper.wake()
+        # The keeper must not replace workers behind our back.
+        keeper.join()
+        core.workers.terminate()
+        core.abandon_all(PoolTerminated("the pool was terminated while this job was out"))
+        feeders = tuple(core.feeders.values())
+        core.callbacks.end()
+        core.callbacks.join()
+        for feeder in feeders:
+            feeder.join()
+        core.workers.join()
+        core.engine.shut_down()
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.terminate()
+
+
+def _checked_count(processes: int | None) -> int:
+    """Return the number of workers.
+
+    Raises:
+        ValueError: If it is out of range.
+        TypeError: If it is no integer.
+    """
+    if processes is None:
+        return _cpu_count() or 1
+    try:
+        count = operator.index(processes)
+    except TypeError:
+        raise TypeError(
+            f"the number of processes must be an integer, not {type(processes).__name__}"
+        ) from None
+    if count < 1:
+        raise ValueError("Number of processes must be at least 1")
+    if count > _PROCESS_COUNT_MAX:
+        raise ValueError(f"Number of processes must be at most {_PROCESS_COUNT_MAX}, not {count}")
+    return count

@@ -1,0 +1,291 @@
+"""What the pool's calls return: results, and iterators over results.
+
+Each wraps a native job, which holds what has come back; the classes here add the standard library's
+faces. They are subclasses of its own classes, and share no code with them.
+"""
+
+from __future__ import annotations
+
+import time
+from multiprocessing import TimeoutError as MultiprocessingTimeoutError
+from multiprocessing import pool as stdlib_pool
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from millpond import _native
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping
+
+    from millpond.pool import Pool
+
+__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
+
+T = TypeVar("T")
+
+_EMPTY = _native.EMPTY
+
+
+class Result:
+    """What results and iterators have in common: a native job, and threads that wait for it.
+
+    Args:
+        pool: The pool that the job runs in.
+        native: The native job.
+        func: The user's function; its name is kept for error messages, and nothing else of it.
+        callback: Called with the value of a success, or None.
+        error_callback: Called with the error of a failure, or None.
+    """
+
+    _native: _native.Job
+
+    def _begin(
+        self,
+        pool: Pool,
+        native: _native.Job,
+        func: object,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        core = pool._core
+        self._pool: Pool | None = pool
+        self._core = core
+        self._native = native
+        self._job = next(stdlib_pool.job_counter)  # type: ignore[attr-defined]
+        self._cache = core.cache
+        self._callback = callback
+        self._error_callback = error_callback
+        self._name = getattr(func, "__qualname__", None) or type(func).__name__
+        self._waiters: list[threading.Lock] = []
+        if not native.is_done:
+            native.set_owner(self, callback is not None or error_callback is not None)
+            core.cache[self._job] = self
+
+    def _on_news(self) -> None:
+        """Act on a change of the native job. Safe to call again, and from any thread."""
+        native = self._native
+        if native.is_done:
+            self._cache.pop(self._job, None)
+            self._pool = None
+            native.forget_owner()
+        elif (self._callback or self._error_callback) and native.outcome is not None:
+            self._core.callbacks.put(self)
+        for lock in tuple(self._waiters):
+            if lock.locked():
+                try:
+                    lock.release()
+                except RuntimeError:
+                    # Another thread released it between the two steps.
+                    continue
+
+    def _call_back(self) -> None:
+        """Call the callback that is due, and end the job. Runs in the callback thread.
+
+        As from CPython 3.16 on, an error of the callback becomes the job's result; in earlier
+        versions it kills the thread that delivers results, and the pool with it (gh-83371).
+        """
+        outcome = self._native.outcome
+        error: BaseException | None = None
+        if outcome is not None:
+            success, value = outcome
+            callback = self._callback if success else self._error_callback
+            if callback is not None:
+                try:
+                    callback(value)
+                except BaseException as raised:  # noqa: BLE001 - it is handed on to whoever gets
+                    error = raised
+                    if not success and isinstance(value, BaseException) and raised is not value:
+                        error.__context__ = value
+        self._callback = self._error_callback = None
+        self._native.finish(error)
+        self._on_news()
+
+    def _describe(self, index: int) -> str:
+        """Name one of the job's tasks in words."""
+        return f"{self._name}, task {index} of job {self._job}"
+
+
+class ApplyResult(Result, stdlib_pool.ApplyResult, Generic[T]):  # type: ignore[type-arg]
+    """The result of ``apply_async``, ``map_async`` and ``starmap_async``.
+
+    Args:
+        pool: The pool.
+        func: The function.
+        args: Its positional arguments.
+        kwds: Its keyword arguments.
+        callback: Called with the value, or None.
+        error_callback: Called with the error, or None.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        func: Callable[..., T],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any],
+        callback: Callable[[T], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        native = _native.Job.single(func, args, kwds)
+        self._begin(pool, native, func, callback, error_callback)
+
+    def ready(self) -> bool:
+        """Tell whether the call has completed."""
+        return self._native.is_done
+
+    def successful(self) -> bool:
+        """Tell whether the call completed without raising.
+
+        Raises:
+            ValueError: If it has not completed.
+        """
+        if not self._native.is_done:
+            raise ValueError(f"{self!r} not ready")
+        return self._native.is_success
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result is there, or ``timeout`` seconds have passed."""
+        native = self._native
+        if not native.is_done:
+            self._core.wait_until(self, lambda: native.is_done, timeout)
+
+    def get(self, timeout: float | None = None) -> T:
+        """Return the result when it arrives, or raise what the call raised.
+
+        Raises:
+            multiprocessing.TimeoutError: If it does not arrive within ``timeout`` seconds.
+        """
+        self.wait(timeout)
+        native = self._native
+        if not native.is_done:
+            raise MultiprocessingTimeoutError
+        success, value = native.outcome  # type: ignore[misc]
+        if success:
+            return value  # type: ignore[no-any-return]
+        raise value
+
+    @property
+    def _success(self) -> bool:
+        return self._native.is_success
+
+    @property
+    def _value(self) -> Any:
+        outcome = self._native.outcome
+        return None if outcome is None else outcome[1]
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult[list[T]]):
+    """The result of ``map_async`` and ``starmap_async``.
+
+    Args:
+        pool: The pool.
+        native: The native job.
+        func: The function.
+        chunksize: Items in a chunk; 0 for an empty iterable.
+        callback: Called with the list, or None.
+        error_callback: Called with the error, or None.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        native: _native.Job,
+        func: object,
+        chunksize: int,
+        callback: Callable[[list[T]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._chunksize = chunksize
+        self._begin(pool, native, func, callback, error_callback)
+
+    @property
+    def _number_left(self) -> int:
+        return self._native.left
+
+    def _describe(self, index: int) -> str:
+        first = index * self._chunksize
+        return f"{self._name}, items {first} to {first + self._chunksize - 1} of job {self._job}"
+
+
+class IMapIterator(Result, stdlib_pool.IMapIterator, Generic[T]):  # type: ignore[type-arg,misc]
+    """The iterator of ``imap``.
+
+    Args:
+        pool: The pool.
+        native: The native job.
+        func: The function.
+    """
+
+    def __init__(self, pool: Pool, native: _native.Job, func: object) -> None:
+        self._begin(pool, native, func, None, None)
+        self._pop = native.pop
+        self._has_buffer = False
+
+    def __iter__(self) -> IMapIterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        value = self._pop()
+        if value is _EMPTY or self._has_buffer:
+            return self._wait_next(value, None)
+        return value  # type: ignore[no-any-return]
+
+    def next(self, timeout: float | None = None) -> T:
+        """Return the next result.
+
+        Raises:
+            multiprocessing.TimeoutError: If it does not arrive within ``timeout`` seconds.
+            StopIteration: After the last.
+        """
+        return self._wait_next(self._pop(), timeout)
+
+    def _wait_next(self, value: Any, timeout: float | None) -> T:
+        if self._has_buffer:
+            self._core.refill_soon()
+        end_s = None if timeout is None else time.monotonic() + timeout
+        while value is _EMPTY:
+            left_s = None if end_s is None else end_s - time.monotonic()
+            arrived: list[Any] = []
+            if not self._core.wait_until(self, lambda: self._arrives(arrived), left_s):
+                raise MultiprocessingTimeoutError from None
+            value = arrived[0]
+            if isinstance(value, _Raised):
+                raise value.error
+        return value  # type: ignore[no-any-return]
+
+    def _arrives(self, arrived: list[Any]) -> bool:
+        if arrived:
+            return True
+        try:
+            value = self._pop()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the wait ends
+            arrived.append(_Raised(error))
+            return True
+        if value is _EMPTY:
+            return False
+        arrived.append(value)
+        return True
+
+    @property
+    def _index(self) -> int:
+        return self._native.index
+
+    @property
+    def _length(self) -> int | None:
+        return self._native.length
+
+
+class _Raised:
+    """An error on its way out of a wait."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class IMapUnorderedIterator(IMapIterator[T]):
+    """The iterator of ``imap_unordered``."""

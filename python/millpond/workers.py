@@ -1,0 +1,171 @@
+"""The worker processes: start, end, replacement, and what is known of those that are gone."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from multiprocessing.pool import RemoteTraceback
+from typing import TYPE_CHECKING, Any
+
+from millpond.errors import WorkerDied, describe_exit
+from millpond.worker import WorkerStart, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+
+    from millpond._native import Engine
+
+__all__ = ["START_COUNT_MAX", "Workers"]
+
+#: After how many failed starts in a row the pool gives up.
+START_COUNT_MAX = 3
+
+#: For how many ended workers the exit code is remembered, for tasks that died with them.
+_ENDED_COUNT_MAX = 1024
+
+#: How long a process that is known to be dead is waited for, in seconds: only the standard library's
+#: Popen reaps, and another thread may be about to.
+_REAP_TIME_S = 5.0
+
+
+class Workers:
+    """The processes of a pool.
+
+    Args:
+        make_process: As ``Pool.Process``: makes a process of a context.
+        ctx: The context.
+        initializer: Called in each worker at its start, or None.
+        initargs: Its arguments.
+        task_count_max: Tasks after which a worker is replaced, or None.
+    """
+
+    def __init__(
+        self,
+        make_process: Callable[..., BaseProcess],
+        ctx: BaseContext,
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+        task_count_max: int | None,
+    ) -> None:
+        self._make_process = make_process
+        self._ctx = ctx
+        self._work_args = (initializer, initargs, task_count_max)
+        #: The processes, as ``Pool._pool`` shows them.
+        self.processes: list[BaseProcess] = []
+        self._by_incarnation: dict[int, BaseProcess] = {}
+        self._ended: dict[int, tuple[int, int | None]] = {}
+        self._reaping = threading.Lock()
+        self._failed_starts = 0
+        self._tasks_at_failure = -1
+        self.replacements = 0
+
+    @property
+    def living(self) -> int:
+        """Number of processes whose end has not been handled."""
+        return len(self._by_incarnation)
+
+    def start(self, engine: Engine, seat: int) -> None:
+        """Start a process for a seat.
+
+        Raises:
+            OSError: If the system denies it; nothing of it is left then.
+        """
+        incarnation, descriptors, numbers = engine.take_seat(seat)
+        try:
+            process = self._make_process(
+                self._ctx,
+                target=work,
+                args=(WorkerStart(descriptors, numbers), *self._work_args),
+            )
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process.start()
+        except BaseException:
+            engine.unseat(incarnation)
+            raise
+        self._by_incarnation[incarnation] = process
+        self.processes.append(process)
+        engine.seated(incarnation, process.pid or 0, process.sentinel)
+
+    def reap(self, incarnation: int) -> tuple[int, int | None]:
+        """Return pid and exit code of a worker that is known to be dead."""
+        with self._reaping:
+            known = self._ended.get(incarnation)
+            if known is not None:
+                return known
+            process = self._by_incarnation.get(incarnation)
+            if process is None:
+                return 0, None
+            process.join(timeout=_REAP_TIME_S)
+            known = (process.pid or 0, process.exitcode)
+            self._ended[incarnation] = known
+            while len(self._ended) > _ENDED_COUNT_MAX:
+                del self._ended[next(iter(self._ended))]
+            return known
+
+    def remove(self, incarnation: int) -> None:
+        """Take a worker that is gone off the list."""
+        self.reap(incarnation)
+        process = self._by_incarnation.pop(incarnation, None)
+        if process in self.processes:
+            self.processes.remove(process)
+
+    def start_failed(
+        self, incarnation: int, failure: bytes, note_len: int, tasks_completed: int
+    ) -> BaseException | None:
+        """Count a worker that was gone before it was ready.
+
+        Args:
+            incarnation: The worker.
+            failure: What its initializer raised, as the worker encoded it; empty if it said nothing.
+            note_len: Length in bytes of the traceback's text at the beginning of ``failure``.
+            tasks_completed: Tasks that all workers have completed; progress since the last failure
+                makes this one the first in a row.
+
+        Returns:
+            The error that breaks the pool, after three in a row, else None.
+        """
+        if tasks_completed != self._tasks_at_failure:
+            self._failed_starts = 0
+        self._tasks_at_failure = tasks_completed
+        self._failed_starts += 1
+        if self._failed_starts < START_COUNT_MAX:
+            return None
+        return self._cause(incarnation, failure, note_len)
+
+    def start_succeeded(self) -> None:
+        """Note that a worker was ready: failures before it are not in a row with later ones."""
+        self._failed_starts = 0
+
+    def _cause(self, incarnation: int, failure: bytes, note_len: int) -> BaseException:
+        if failure:
+            note = failure[:note_len].decode("utf-8", "replace")
+            try:
+                error = pickle.loads(failure[note_len:])  # noqa: S301 - our own worker wrote it
+            except Exception as raised:  # noqa: BLE001 - loading runs code of the user's
+                raised.__cause__ = RemoteTraceback(note)  # type: ignore[no-untyped-call]
+                return raised
+            if isinstance(error, BaseException):
+                return error
+        pid, exitcode = self.reap(incarnation)
+        died = WorkerDied(pid, exitcode, "its start")
+        died.args = (
+            f"{START_COUNT_MAX} workers in a row could not start; the last, process {pid}, "
+            f"{describe_exit(exitcode)}. Its own output tells why; with 'spawn' and 'forkserver', "
+            "a main module that makes its pool outside of `if __name__ == '__main__':` is the "
+            "usual cause.",
+        )
+        return died
+
+    def terminate(self) -> None:
+        """Send SIGTERM to all that live, as ``multiprocessing.Pool.terminate`` does."""
+        for process in tuple(self.processes):
+            if process.exitcode is None:
+                process.terminate()
+
+    def join(self) -> None:
+        """Wait for the ends of all."""
+        for process in tuple(self.processes):
+            process.join()
