@@ -75,10 +75,10 @@ impl Arena {
 
     /// Returns a block of `len` bytes, or `None` if no piece of that length is free. `len` is not 0.
     pub fn allocate(&mut self, len: u64) -> Option<Block> {
-        if len <= SMALL_LEN_MAX {
-            if let Some(block) = self.allocate_in(len, false) {
-                return Some(block);
-            }
+        if len <= SMALL_LEN_MAX
+            && let Some(block) = self.allocate_in(len, false)
+        {
+            return Some(block);
         }
         self.allocate_in(len, true)
     }

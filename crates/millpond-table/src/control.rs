@@ -3,6 +3,13 @@
 use crate::layout::SEAT_COUNT_MAX;
 use crate::sync::{AtomicU32, AtomicU64};
 
+// Nobody uses what fills the lines; but a peer may scribble there, so it is atomic too.
+use std::sync::atomic::{AtomicU32 as HalfFiller, AtomicU64 as Filler};
+
+fn fill<const N: usize>() -> [Filler; N] {
+    std::array::from_fn(|_| Filler::new(0))
+}
+
 /// The first cache lines of the table. Words that different sides write lie in different lines.
 #[repr(C, align(128))]
 #[derive(Debug)]
@@ -12,27 +19,27 @@ pub struct Control {
     pub(crate) seat_count: AtomicU32,
     pub(crate) cell_count: AtomicU32,
     pub(crate) store_count: AtomicU32,
-    _line_0: [u64; 13],
+    _line_0: [Filler; 13],
     /// See [`crate::Head`]. Written by every worker that claims.
     pub(crate) head: AtomicU64,
-    _line_1: [u64; 15],
+    _line_1: [Filler; 15],
     /// The position that is published next. Written by the parent.
     pub(crate) tail: AtomicU64,
     /// The head position at which the parent wants to be woken.
     pub(crate) refill_at: AtomicU64,
     /// Not zero once the pool ends.
     pub(crate) stopping: AtomicU32,
-    _pad_2: u32,
-    _line_2: [u64; 13],
+    _pad_2: HalfFiller,
+    _line_2: [Filler; 13],
     /// The top of the done stack as index + 1; 0 is empty.
     pub(crate) done: AtomicU32,
     /// The futex word that the parent sleeps on: 1 while it sleeps or means to.
     pub(crate) bell: AtomicU32,
-    _line_3: [u64; 15],
+    _line_3: [Filler; 15],
     /// Owner + 1 of the one idle worker that spins, or 0.
     pub(crate) spinner: AtomicU32,
-    _pad_4: u32,
-    _line_4: [u64; 15],
+    _pad_4: HalfFiller,
+    _line_4: [Filler; 15],
     /// One bit for each seat whose worker sleeps or means to.
     pub(crate) sleepers: [AtomicU64; SEAT_COUNT_MAX / 64],
 }
@@ -48,20 +55,20 @@ impl Control {
             seat_count: AtomicU32::new(0),
             cell_count: AtomicU32::new(0),
             store_count: AtomicU32::new(0),
-            _line_0: [0; 13],
+            _line_0: fill(),
             head: AtomicU64::new(0),
-            _line_1: [0; 15],
+            _line_1: fill(),
             tail: AtomicU64::new(0),
             refill_at: AtomicU64::new(0),
             stopping: AtomicU32::new(0),
-            _pad_2: 0,
-            _line_2: [0; 13],
+            _pad_2: HalfFiller::new(0),
+            _line_2: fill(),
             done: AtomicU32::new(0),
             bell: AtomicU32::new(0),
-            _line_3: [0; 15],
+            _line_3: fill(),
             spinner: AtomicU32::new(0),
-            _pad_4: 0,
-            _line_4: [0; 15],
+            _pad_4: HalfFiller::new(0),
+            _line_4: fill(),
             sleepers: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }

@@ -47,7 +47,7 @@ impl Table<'_> {
     ///
     /// # Errors
     /// If a link leads outside the table or in a circle: the shared memory is damaged. What was
-    /// found before the damage is in `found`.
+    /// found before the damage is in `found`, perhaps more than once.
     pub fn take_done(&self, found: &mut Completions) -> Result<()> {
         if !self.has_done() {
             return Ok(());
@@ -55,22 +55,21 @@ impl Table<'_> {
         // SYNC: done. Acquire pairs with the Release of `complete`.
         let mut link = self.control.done.swap(0, Ordering::Acquire);
         let first = found.len();
+        let mut links_left = self.slots.len();
         let mut outcome = Ok(());
         while link != 0 {
             let index = link - 1;
             let Some(slot) = self.slots.get(index as usize) else {
-                outcome =
-                    Err(Error::damaged("done link", link.into(), self.slots.len() as u64));
+                outcome = Err(Error::damaged("done link", link.into(), self.slots.len() as u64));
                 break;
             };
-            if found.len() - first >= self.slots.len() {
-                outcome = Err(Error::damaged(
-                    "done stack length",
-                    (found.len() - first) as u64 + 1,
-                    self.slots.len() as u64,
-                ));
+            // Every link counts, finished slot or not: a circle of others would never end.
+            if links_left == 0 {
+                let limit = self.slots.len() as u64;
+                outcome = Err(Error::damaged("done stack length", limit + 1, limit));
                 break;
             }
+            links_left -= 1;
             if slot.word().phase() == Some(Phase::Done) {
                 found.push(index);
             }

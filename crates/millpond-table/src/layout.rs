@@ -9,8 +9,8 @@ use crate::store::StoreEntry;
 /// and each of up to 1 024 workers holds one more; the rest are results on their way back.
 pub const SLOT_COUNT: u32 = 4096;
 
-/// The most workers that a pool can have.
-pub const SEAT_COUNT_MAX: usize = 1024;
+/// The most workers that a pool can have; fewer in models, which look at each word of sleepers.
+pub const SEAT_COUNT_MAX: usize = if cfg!(any(loom, shuttle)) { 64 } else { 1024 };
 
 /// Parts that the object store lists at a time.
 pub const STORE_COUNT: u32 = 1024;
@@ -74,7 +74,7 @@ const _: () = {
     assert!(size_of::<Slot>() == 256);
     assert!(size_of::<Seat>() == 128);
     assert!(size_of::<StoreEntry>() == 32);
-    assert!(size_of::<Control>() % 128 == 0);
+    assert!(size_of::<Control>().is_multiple_of(128));
     assert!(align_of::<Control>() == 128);
     assert!(std::mem::offset_of!(Control, head) == 128);
     assert!(std::mem::offset_of!(Control, tail) == 256);

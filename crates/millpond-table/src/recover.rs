@@ -1,7 +1,7 @@
 //! What a dead worker held is found by a walk over the owner ids.
 
 use crate::state::{Owner, Phase};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use crate::table::Table;
 
 /// What the walk over a dead worker's slots found.
@@ -22,6 +22,9 @@ impl Table<'_> {
     /// the parent may publish or recover at a time. The caller takes the done stack *after* this, so
     /// that a slot in both is known by then, and wakes every sleeper: a wake that the worker owed is
     /// lost with it.
+    ///
+    /// A seat's slots that are lost or done and not yet freed are found again when the next worker
+    /// of the seat dies.
     #[must_use]
     pub fn recover(&self, dead: Owner) -> Recovered {
         let mut found = Recovered::default();
@@ -36,15 +39,13 @@ impl Table<'_> {
             match word.phase() {
                 Some(Phase::Begun) => found.lost.push(index),
                 Some(Phase::Done) => found.done.push(index),
-                Some(Phase::Taken) => {
-                    if slot.give_back(dead, word.turn()) {
-                        if self.push_front(index, word.turn()) {
-                            found.given_back += 1;
-                        } else {
-                            // The ring holds more stale cells than it has room for, which only a
-                            // damaged table can show: the task ends as lost, and is told so.
-                            found.lost.push(index);
-                        }
+                Some(Phase::Taken) if slot.give_back(dead, word.turn()) => {
+                    if self.push_front(index, word.turn()) {
+                        found.given_back += 1;
+                    } else {
+                        // The ring holds more stale cells than it has room for, which only a
+                        // damaged table can show: the task ends as lost, and is told so.
+                        found.lost.push(index);
                     }
                 }
                 _ => {}
@@ -56,8 +57,18 @@ impl Table<'_> {
     /// Parent: wakes every sleeper, because a dead worker may have owed a wake. Calls `wake` with
     /// each bell.
     pub fn wake_all(&self, mut wake: impl FnMut(&crate::sync::AtomicU32)) {
-        while let Some(bell) = self.wake_one() {
-            wake(bell);
+        // SYNC: publish-or-sleep. See `worker_may_sleep`.
+        fence(Ordering::SeqCst);
+        // One pass: who sleeps again behind it has looked again, and to wake it again would not end.
+        for (index, word) in self.control.sleepers.iter().enumerate() {
+            // SYNC: sleepers. See `worker_may_sleep`.
+            let mut bits = word.swap(0, Ordering::Acquire);
+            while bits != 0 {
+                if let Some(bell) = self.silence(index, bits.trailing_zeros()) {
+                    wake(bell);
+                }
+                bits &= bits - 1;
+            }
         }
         self.control.bell.store(0, Ordering::Relaxed);
         wake(&self.control.bell);

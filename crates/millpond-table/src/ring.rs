@@ -5,7 +5,7 @@
 //! nobody. See README.md, "The ready ring".
 
 use crate::error::{Error, Result};
-use crate::state::Owner;
+use crate::state::{Owner, SlotWord};
 use crate::sync::{Ordering, fence};
 use crate::table::Table;
 
@@ -91,15 +91,17 @@ impl Table<'_> {
     }
 
     /// Parent: hands out a slot whose payload is written, behind all that were published before.
-    /// Returns its position, or `None` if the ring is full.
+    /// Returns its position, or `None` if the ring is full, or so damaged that it seems full.
     ///
     /// Only one thread of the parent may publish or push at a time.
     #[must_use]
     pub fn publish(&self, slot: u32, turn: u64) -> Option<u64> {
         let tail = self.control.tail.load(Ordering::Relaxed);
         // Half of the ring stays empty for tasks that dead workers give back.
-        while tail - self.head().position() >= self.cells.len() as u64 / 2 {
-            if !self.skip_stale() {
+        let has_room = || tail.wrapping_sub(self.head().position()) < self.cells.len() as u64 / 2;
+        if !has_room() {
+            self.skip_stale();
+            if !has_room() {
                 return None;
             }
         }
@@ -109,26 +111,33 @@ impl Table<'_> {
         self.cell(tail).store(pack(slot, turn), Ordering::Release);
         // SYNC: tail. Release pairs with the Acquire of `tail_position`: who sees the new tail sees
         // the cell, and the slot's word as at least READY in this turn.
-        self.control.tail.store(tail + 1, Ordering::Release);
+        self.control.tail.store(tail.wrapping_add(1), Ordering::Release);
         Some(tail)
     }
 
-    /// Parent: puts a ready slot before all others, for a task that a dead worker gives back.
-    /// Returns false if the ring is full.
+    /// Parent: puts a ready slot before all others, for a task that a dead worker gives back; or, if
+    /// its cell is still in the ring, keeps it from being stepped over. Returns false if the ring is
+    /// full, or damaged.
     ///
     /// The slot's word must be READY before the head moves: a worker that finds the cell's slot not
     /// ready steps over it for good.
     #[must_use]
     pub(crate) fn push_front(&self, slot: u32, turn: u64) -> bool {
-        loop {
+        let tail = self.control.tail.load(Ordering::Relaxed);
+        // Each failure is another's step towards the tail, which stands still meanwhile.
+        for _ in 0..=self.cells.len() {
             let head = self.head();
-            let tail = self.control.tail.load(Ordering::Relaxed);
-            let position = head.position() - 1;
-            if tail - position > self.cells.len() as u64 {
+            if tail.wrapping_sub(head.position()) >= self.cells.len() as u64 {
                 return false;
             }
-            // SYNC: cell. See `publish`.
-            self.cell(position).store(pack(slot, turn), Ordering::Release);
+            // The dead worker may not have stepped past its claim. A second cell for the task would
+            // be stepped over in silence, so that the head reaches `refill_at` and nobody tells.
+            let stands = (head.position()..tail).any(|at| self.read_cell(at) == (slot, turn));
+            let position = head.position().wrapping_sub(u64::from(!stands));
+            if !stands {
+                // SYNC: cell. See `publish`.
+                self.cell(position).store(pack(slot, turn), Ordering::Release);
+            }
             // The epoch makes the exchange of a worker fail that read the old head, found its cell
             // stale and is about to step over what now stands there.
             // SYNC: head. Release pairs with the Acquire of `head`.
@@ -142,18 +151,24 @@ impl Table<'_> {
                 return true;
             }
         }
+        false
     }
 
-    /// Steps over the cell at the head if its slot is not ready in the turn that it names.
-    fn skip_stale(&self) -> bool {
-        let head = self.head();
-        let (slot, turn) = self.read_cell(head.position());
-        let Some(slot) = self.slots.get(slot as usize) else { return false };
-        if slot.word() == crate::state::SlotWord::ready(turn) {
-            return false;
+    /// Parent: steps over the cells at the head whose slot is not ready in the turn that they name.
+    pub(crate) fn skip_stale(&self) {
+        for _ in 0..self.cells.len() {
+            let head = self.head();
+            if head.position() >= self.tail_position() {
+                return;
+            }
+            let (slot, turn) = self.read_cell(head.position());
+            let Some(slot) = self.slots.get(slot as usize) else { return };
+            if slot.word() == SlotWord::ready(turn) {
+                return;
+            }
+            // If the cell was not of this lap the head has moved, and the exchange fails.
+            self.advance(head);
         }
-        self.advance(head);
-        true
     }
 
     fn read_cell(&self, position: u64) -> (u32, u64) {
@@ -166,11 +181,13 @@ impl Table<'_> {
     /// Worker: claims the first ready task, or returns `None` if there is none.
     ///
     /// # Errors
-    /// If a cell names a slot that does not exist: the shared memory is damaged.
+    /// If a cell names a slot that does not exist, or head and tail are further apart than the ring
+    /// is long: the shared memory is damaged.
     pub fn claim(&self, owner: Owner) -> Result<Option<Claim>> {
         loop {
             let head = self.head();
-            if head.position() >= self.tail_position() {
+            let tail = self.tail_position();
+            if head.position() >= tail {
                 return Ok(None);
             }
             let (index, turn) = self.read_cell(head.position());
@@ -179,6 +196,11 @@ impl Table<'_> {
             // whole lap ahead, and to take it would break the order.
             if self.head() != head {
                 continue;
+            }
+            // So that a scribbled tail does not send us round the ring for ever.
+            let cell_count = self.cells.len() as u64;
+            if tail - head.position() > cell_count {
+                return Err(Error::damaged("ring length", tail - head.position(), cell_count));
             }
             let Some(slot) = self.slots.get(index as usize) else {
                 return Err(Error::damaged("slot index", index.into(), self.slots.len() as u64));

@@ -29,8 +29,13 @@ pub struct Seat {
 }
 
 /// What a worker counts, in the order of [`Seat::count`]'s index.
-pub(crate) const COUNT_NAMES: [&str; 5] =
-    ["tasks", "heavy_parts_loaded", "heavy_parts_verified", "heavy_parts_changed", "rescued_wakeups"];
+pub(crate) const COUNT_NAMES: [&str; 5] = [
+    "tasks",
+    "heavy_parts_loaded",
+    "heavy_parts_verified",
+    "heavy_parts_changed",
+    "rescued_wakeups",
+];
 
 impl Seat {
     pub(crate) fn new() -> Self {
@@ -83,17 +88,14 @@ impl Seat {
     /// Returns the lengths given to [`Self::set_failure`], unchecked.
     #[must_use]
     pub fn failure(&self) -> (u64, u64) {
-        (
-            self.failure_len.load(Ordering::Relaxed),
-            self.failure_note_len.load(Ordering::Relaxed),
-        )
+        (self.failure_len.load(Ordering::Relaxed), self.failure_note_len.load(Ordering::Relaxed))
     }
 
     /// Worker: adds `more` to the count with this index of [`Self::COUNTS`].
     pub fn add(&self, count: usize, more: u64) {
         let count = &self.counts[count];
         // One writer: a load and a store are enough, and cheaper than a locked addition.
-        count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
     /// Returns the count with this index of [`Self::COUNTS`].

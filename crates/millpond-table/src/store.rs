@@ -49,7 +49,7 @@ impl Table<'_> {
     #[must_use]
     pub fn store_list(&self, entry: u32, at: StoredAt) -> StoreId {
         let place = &self.store[entry as usize];
-        let turn = place.turn.load(Ordering::Relaxed) + 1;
+        let turn = place.turn.load(Ordering::Relaxed).wrapping_add(1);
         place.offset.store(at.offset, Ordering::Relaxed);
         place.len.store(at.len, Ordering::Relaxed);
         place.kind.store(at.kind, Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl Table<'_> {
 
     /// Parent: takes a part off the list; its id finds nothing from here on.
     pub fn store_unlist(&self, id: StoreId) {
-        self.store[id.entry as usize].turn.store(id.turn + 1, Ordering::Release);
+        self.store[id.entry as usize].turn.store(id.turn.wrapping_add(1), Ordering::Release);
     }
 
     /// Finds a part by its id, or `None` if it is no longer listed.

@@ -62,17 +62,24 @@ impl Table<'_> {
                 let bit = bits & bits.wrapping_neg();
                 // SYNC: sleepers. See `worker_may_sleep`. Whoever clears the bit owns the wake.
                 let before = word.fetch_and(!bit, Ordering::Acquire);
-                if before & bit != 0 {
-                    let number = index * 64 + bit.trailing_zeros() as usize;
-                    if let Some(seat) = self.seats.get(number) {
-                        seat.bell.store(AWAKE, Ordering::Relaxed);
-                        return Some(&seat.bell);
-                    }
+                if before & bit != 0
+                    && let Some(bell) = self.silence(index, bit.trailing_zeros())
+                {
+                    return Some(bell);
                 }
-                bits = before & !bit;
+                // A bit that was set since belongs to a sleeper that has seen the publish.
+                bits &= !bit;
             }
         }
         None
+    }
+
+    /// Silences the bell of the sleeper with this bit, and returns it for the futex call. `None` if
+    /// there is no such seat: a peer wrote the bit.
+    pub(crate) fn silence(&self, word: usize, bit: u32) -> Option<&AtomicU32> {
+        let seat = self.seats.get(word * 64 + bit as usize)?;
+        seat.bell.store(AWAKE, Ordering::Relaxed);
+        Some(&seat.bell)
     }
 
     /// Parent: announces that it means to sleep. Returns the word and value to sleep on, or `None`
@@ -82,6 +89,8 @@ impl Table<'_> {
         self.control.bell.store(ASLEEP, Ordering::Relaxed);
         // SYNC: parent-bell. See `parent_sleeps`.
         fence(Ordering::SeqCst);
+        // A worker that steps over stale cells tells nobody, so none may lie at the head.
+        self.skip_stale();
         let refill_at = self.control.refill_at.load(Ordering::Relaxed);
         if self.has_done() || self.head_position() >= refill_at {
             self.parent_awake();
@@ -112,23 +121,22 @@ impl Table<'_> {
     #[must_use]
     pub fn may_spin(&self, owner: Owner) -> bool {
         let me = u32::from(owner.0) + 1;
-        self.control
-            .spinner
-            .compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        self.control.spinner.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Worker: no longer spins.
     pub fn end_spin(&self, owner: Owner) {
         let me = u32::from(owner.0) + 1;
-        let _ =
-            self.control.spinner.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.control.spinner.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Parent: tells whether an idle worker spins, so that one task less needs a wake. It may be
-    /// stale: a spinner that stops announces its sleep and looks once more.
+    /// Parent: after a publish, tells whether an idle worker spins, so that one task less needs a
+    /// wake. It may be stale: a spinner that stops announces its sleep and looks once more.
     #[must_use]
     pub fn someone_spins(&self) -> bool {
+        // SYNC: publish-or-sleep. The fence pairs with the one in `worker_may_sleep`: either the
+        // spinner that stops sees the publish, or this load sees that it has stopped.
+        fence(Ordering::SeqCst);
         self.control.spinner.load(Ordering::Relaxed) != 0
     }
 
