@@ -60,7 +60,7 @@ class Core:
         self.state = INIT
         self.seat_count = seat_count
         self.workers = workers
-        self.engine = _native.Engine(seat_count, self._describe_loss)
+        self.engine = _native.Engine(seat_count)
         #: Jobs that are not done, by number, as ``Pool._cache`` shows them.
         self.cache: dict[int, Result] = {}
         #: Jobs with tasks that are not published, in order of call.
@@ -297,7 +297,7 @@ class Core:
     def pump(self) -> None:
         """Take what has come back, tell of it, and dispatch into the room that it leaves."""
         engine = self.engine
-        engine.collect()
+        engine.collect(self._describe_loss)
         self.tell_news()
         if self.backlog:
             self.refill()
@@ -331,6 +331,11 @@ class Core:
         return self._lead.locked() and not self.keeper_leads
 
     # Ends.
+
+    def shut_down(self) -> None:
+        """Give back all that the pool holds, once its workers have ended."""
+        self.engine.shut_down()
+        self.workers.release()
 
     def break_down(self, error: BaseException) -> None:
         """No worker can start: end all jobs with the cause."""

@@ -118,7 +118,7 @@ class Pool(stdlib_pool.Pool):
         except BaseException:
             workers.terminate()
             workers.join()
-            core.engine.shut_down()
+            core.shut_down()
             raise
         self._terminate = util.Finalize(  # type: ignore[attr-defined]
             self, Pool._terminate_pool, args=(core, self._keeper), exitpriority=15
@@ -347,7 +347,7 @@ class Pool(stdlib_pool.Pool):
         self._keeper.join()
         core.callbacks.join()
         core.workers.join()
-        core.engine.shut_down()
+        core.shut_down()
 
     @staticmethod
     def _terminate_pool(core: Core, keeper: Keeper) -> None:  # type: ignore[override]
@@ -364,7 +364,7 @@ class Pool(stdlib_pool.Pool):
         for feeder in feeders:
             feeder.join()
         core.workers.join()
-        core.engine.shut_down()
+        core.shut_down()
 
     def __enter__(self) -> Pool:
         self._check_running()

@@ -169,3 +169,10 @@ class Workers:
         """Wait for the ends of all."""
         for process in tuple(self.processes):
             process.join()
+
+    def release(self) -> None:
+        """Let go of the processes, once all have ended: who keeps a result of the pool, or an error
+        with its traceback, keeps the pool's core, and should not keep their descriptors.
+        """
+        self.processes = []
+        self._by_incarnation.clear()

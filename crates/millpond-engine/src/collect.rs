@@ -116,10 +116,10 @@ impl<T: Send + 'static> Engine<T> {
         if let Some(block) = record.arguments.take() {
             state.space.give_back(block);
         }
-        if let Some(offset) = record.result_at.take() {
-            if let Some(range) = state.ranges.read(offset, &self.shared.results) {
-                state.results.forget_range(range);
-            }
+        if let Some(offset) = record.result_at.take()
+            && let Some(range) = state.ranges.read(offset, &self.shared.results)
+        {
+            state.results.forget_range(range);
         }
         record.turn = table.slot(slot).free(record.turn);
         for part in parts {

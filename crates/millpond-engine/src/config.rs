@@ -11,6 +11,9 @@ pub const RUN_AHEAD_BYTES: u64 = 64 << 10;
 /// How long who waits spins before it sleeps: a blocking wake costs about 44 us on a virtual machine.
 pub(crate) const SPIN_TIME: Duration = Duration::from_micros(50);
 
+/// Looks between which a spinner lets others have its CPU: about a microsecond.
+pub(crate) const SPIN_LOOKS: u32 = 32;
+
 /// How often a sleeping worker looks up by itself. A look that finds work is a rescued wake-up, and
 /// is counted: without kills there must be none.
 pub(crate) const RECHECK_TIME: Duration = Duration::from_secs(1);

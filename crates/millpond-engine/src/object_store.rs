@@ -47,14 +47,14 @@ impl ObjectStore {
         kind: u64,
     ) -> Result<StoreId> {
         let hash = XxHash3_128::oneshot(bytes);
-        if let Some(&entry) = self.by_content.get(&hash) {
-            if let Some(Some(part)) = self.parts.get_mut(entry as usize) {
-                // An equal hash is a hint; only equal bytes make the parts one.
-                if part.kind == kind && space.holds(&part.block, bytes) {
-                    part.holders += 1;
-                    return Ok(part.id);
-                }
-            }
+        // An equal hash is a hint; only equal bytes make the parts one.
+        if let Some(&entry) = self.by_content.get(&hash)
+            && let Some(Some(part)) = self.parts.get_mut(entry as usize)
+            && part.kind == kind
+            && space.holds(&part.block, bytes)
+        {
+            part.holders += 1;
+            return Ok(part.id);
         }
         let Some(entry) = self.free.pop() else {
             return Err(Error::no_room(bytes.len() as u64, self.bytes));

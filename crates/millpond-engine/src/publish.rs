@@ -72,22 +72,21 @@ impl<T: Send + 'static> Engine<T> {
         record.arguments = block;
         record.parts.extend_from_slice(task.parts);
         let Some(position) = table.publish(index, record.turn) else {
-            // The ring has four cells a slot; only a damaged head can fill it.
-            let ticket = record.ticket.take();
-            return match ticket {
-                Some(ticket) => Err((ticket, Error::no_room(0, 0))),
-                None => Ok(()),
-            };
+            // The ring has four cells a slot, so only a damaged head can fill it. The slot's word may
+            // say READY, so the slot is not used again.
+            state.damaged += 1;
+            let Some(ticket) = record.ticket.take() else { return Ok(()) };
+            return Err((ticket, Error::bad_payload(0, 0, 0)));
         };
         state.run_ahead.published(position, task.counted_len);
         state.tasks_dispatched += 1;
         state.task_bytes += task.bytes.len() as u64;
         let unclaimed = state.run_ahead.len();
         drop(guard);
-        if unclaimed > usize::from(table.someone_spins()) {
-            if let Some(bell) = table.wake_one() {
-                futex::wake(bell, 1);
-            }
+        if unclaimed > usize::from(table.someone_spins())
+            && let Some(bell) = table.wake_one()
+        {
+            futex::wake(bell, 1);
         }
         Ok(())
     }

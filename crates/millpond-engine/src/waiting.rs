@@ -5,8 +5,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millpond_sys::futex::{self, Wait};
+use millpond_sys::process;
 
-use crate::config::SPIN_TIME;
+use crate::config::{SPIN_LOOKS, SPIN_TIME};
 use crate::parent::{Engine, Shared};
 
 /// Why the leader's rest ended.
@@ -74,7 +75,7 @@ impl<T: Send + 'static> Engine<T> {
         if self.shared.spins {
             let start = Instant::now();
             loop {
-                for _ in 0..32 {
+                for _ in 0..SPIN_LOOKS {
                     if self.has_work() {
                         self.shared.news.store(false, Ordering::SeqCst);
                         return Rest::Work;
@@ -88,6 +89,7 @@ impl<T: Send + 'static> Engine<T> {
                 if now - start >= SPIN_TIME {
                     break;
                 }
+                process::give_way();
             }
         }
         let Some((bell, value)) = table.parent_may_sleep() else { return Rest::Work };

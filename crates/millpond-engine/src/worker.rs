@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use millpond_sys::futex::{self, Wait};
@@ -11,7 +12,7 @@ use millpond_table::{
     Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table,
 };
 
-use crate::config::{RECHECK_TIME, SPIN_TIME};
+use crate::config::{RECHECK_TIME, SPIN_LOOKS, SPIN_TIME};
 use crate::error::Result;
 use crate::handover::HandOver;
 use crate::reader::{Reader, View};
@@ -168,18 +169,27 @@ impl Worker {
             let found = self.spin(SPIN_TIME);
             table.end_spin(self.owner);
             if let Some(task) = found? {
+                // The parent saves a wake for each spinner that it sees, and may have seen this one
+                // for two tasks.
+                if table.has_ready()
+                    && let Some(bell) = table.wake_one()
+                {
+                    futex::wake(bell, 1);
+                }
                 return Ok(Next::Task(task));
             }
         }
         if let Some((bell, value)) = table.worker_may_sleep(self.owner) {
             let wait = futex::wait(bell, value, Some(RECHECK_TIME));
+            // A wake that comes in the same instant as the time-out has changed the bell.
+            let was_rung = bell.load(Ordering::Relaxed) != value;
             table.worker_awake(self.owner);
             match wait {
                 Wait::Interrupted => return Ok(Next::Interrupted),
                 Wait::TimedOut => {
                     return Ok(match self.claim()? {
                         Some(task) => {
-                            self.count(RESCUED_WAKEUPS, 1);
+                            self.count(RESCUED_WAKEUPS, u64::from(!was_rung));
                             Next::Task(task)
                         }
                         None => Next::Idle,
@@ -197,14 +207,15 @@ impl Worker {
     fn spin(&self, time: Duration) -> Result<Option<TaskRef>> {
         let start = Instant::now();
         while start.elapsed() < time && !self.table().is_stopping() {
-            for _ in 0..32 {
-                if self.table().has_ready() {
-                    if let Some(task) = self.claim()? {
-                        return Ok(Some(task));
-                    }
+            for _ in 0..SPIN_LOOKS {
+                if self.table().has_ready()
+                    && let Some(task) = self.claim()?
+                {
+                    return Ok(Some(task));
                 }
                 std::hint::spin_loop();
             }
+            process::give_way();
         }
         Ok(None)
     }

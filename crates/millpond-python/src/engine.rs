@@ -1,10 +1,11 @@
 //! The parent's engine, as `millpond._native.Engine`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millpond_engine::{Config, Ending, Incarnation, Rest, Task};
-use pyo3::exceptions::{PyException, PyOSError};
+use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -38,13 +39,24 @@ enum Dispatched {
 /// The parent's side of a pool. See the crate `millpond-engine`.
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct Engine {
+    /// None once the pool is shut down: descriptors and mappings go with it, though the pool's object
+    /// may live on.
+    live: Mutex<Option<Arc<Live>>>,
+    /// What was counted, as of the end.
+    last_counts: Mutex<Vec<(&'static str, u64)>>,
+    desk: Desk,
+}
+
+/// What goes when the pool is shut down.
+struct Live {
     engine: millpond_engine::Engine<Ticket>,
     parts: Parts,
-    desk: Desk,
     /// Counted size of the last task, by which the next one's is guessed.
     last_len: AtomicU64,
-    rescued: AtomicU64,
-    describe_loss: Py<PyAny>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One task that is about to be pickled.
@@ -58,26 +70,23 @@ struct Drawn {
 
 #[pymethods]
 impl Engine {
-    /// Makes an engine for up to `seat_count` workers. `describe_loss(incarnation, owner, index)`
-    /// returns the error of a task that died with its worker.
+    /// Makes an engine for up to `seat_count` workers.
     #[new]
-    fn new(seat_count: u32, describe_loss: Py<PyAny>) -> PyResult<Self> {
+    fn new(seat_count: u32) -> PyResult<Self> {
         let engine = millpond_engine::Engine::new(Config { seat_count })
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
+        let live = Live { engine, parts: Parts::default(), last_len: AtomicU64::new(0) };
         Ok(Self {
-            engine,
-            parts: Parts::default(),
+            live: Mutex::new(Some(Arc::new(live))),
+            last_counts: Mutex::new(Vec::new()),
             desk: Desk::default(),
-            last_len: AtomicU64::new(0),
-            rescued: AtomicU64::new(0),
-            describe_loss,
         })
     }
 
     /// Takes a seat for a new worker. Returns its incarnation, the descriptors and the numbers that
     /// `serve` needs.
     fn take_seat(&self, seat: u32) -> PyResult<(u64, Vec<i32>, Vec<u64>)> {
-        let given = self.engine.take_seat(seat).map_err(|error| errors::to_python(&error))?;
+        let given = self.running()?.engine.take_seat(seat).map_err(|error| errors::to_python(&error))?;
         let fds = vec![given.table_fd, given.arena_fd, given.results_fd, given.parent_fd];
         let numbers = vec![
             u64::from(given.seat),
@@ -93,14 +102,17 @@ impl Engine {
 
     /// Tells that a worker's process has been started.
     fn seated(&self, incarnation: u64, pid: u32, sentinel_fd: i32) -> PyResult<()> {
-        self.engine
+        self.running()?
+            .engine
             .seated(Incarnation(incarnation), pid, sentinel_fd)
             .map_err(|error| errors::to_python(&error))
     }
 
     /// Tells that a worker's process could not be started.
     fn unseat(&self, incarnation: u64) {
-        self.engine.unseat(Incarnation(incarnation));
+        if let Some(live) = self.live() {
+            live.engine.unseat(Incarnation(incarnation));
+        }
     }
 
     /// Returns the next seat that has lost its worker: (incarnation, seat, ending, failure, length of
@@ -110,7 +122,7 @@ impl Engine {
         &self,
         py: Python<'py>,
     ) -> Option<(u64, u32, &'static str, Bound<'py, PyBytes>, u64)> {
-        let vacancy = self.engine.next_vacancy()?;
+        let vacancy = self.live()?.engine.next_vacancy()?;
         let (ending, bytes, note_len) = match vacancy.ending {
             Ending::NeverReady => ("never ready", Vec::new(), 0),
             Ending::Failed { bytes, note_len } => ("failed", bytes, note_len),
@@ -123,19 +135,23 @@ impl Engine {
 
     /// Starts the thread that watches over workers' lives.
     fn start_supervisor(&self) -> PyResult<()> {
-        Ok(self.engine.start_supervisor()?)
+        Ok(self.running()?.engine.start_supervisor()?)
     }
 
     /// Asks all workers to end once no task is ready.
     fn stop_workers(&self) {
-        self.engine.stop_workers();
+        if let Some(live) = self.live() {
+            live.engine.stop_workers();
+        }
     }
 
     /// Ends the supervisor and gives all memory back.
     fn shut_down(&self, py: Python<'_>) {
-        self.parts.expire(&self.engine, true);
+        let Some(live) = lock(&self.live).take() else { return };
+        live.parts.expire(&live.engine, true);
         self.desk.clear_deferred();
-        let tickets = py.detach(|| self.engine.shut_down());
+        *lock(&self.last_counts) = live.counts();
+        let tickets = py.detach(|| live.engine.shut_down());
         drop(tickets);
     }
 
@@ -148,8 +164,9 @@ impl Engine {
         let names = Names::get(py)?;
         let mut packer = Packer::new(py, &names.connection)?;
         let native = job.get();
+        let Some(live) = self.live() else { return Ok(Dispatched::NoRoom as u32) };
         loop {
-            if !self.engine.has_room(self.last_len.load(Ordering::Relaxed)) {
+            if !live.engine.has_room(live.last_len.load(Ordering::Relaxed)) {
                 return Ok(Dispatched::NoRoom as u32);
             }
             let drawn = match native.draw(py)? {
@@ -179,7 +196,7 @@ impl Engine {
             };
             let is_single = drawn.kwds.is_some();
             let raised = drawn.raised;
-            match self.publish(py, job, &mut packer, &drawn, only_plain) {
+            match self.publish(py, &live, job, &mut packer, &drawn, only_plain) {
                 Ok(true) => {}
                 Ok(false) => {
                     if !is_single {
@@ -208,21 +225,18 @@ impl Engine {
 
     /// Says whether jobs wait for room. Returns whether there is room already.
     fn expect_room(&self, jobs_wait: bool) -> bool {
-        self.engine.expect_room(jobs_wait)
+        self.live().is_some_and(|live| live.engine.expect_room(jobs_wait))
     }
 
-    /// Whether there is room for a task of the size of the last one.
-    fn has_room(&self) -> bool {
-        self.engine.has_room(self.last_len.load(Ordering::Relaxed))
-    }
-
-    /// Takes the ends of tasks, and puts them into their jobs.
-    fn collect(&self, py: Python<'_>) -> PyResult<()> {
-        while let Some(collected) = self.engine.collect() {
-            let describe_loss = self.describe_loss.bind(py);
+    /// Takes the ends of tasks, and puts them into their jobs. `describe_loss(incarnation, owner,
+    /// index)` returns the error of a task that died with its worker. (The engine does not keep it:
+    /// the collector does not see through native objects.)
+    fn collect(&self, py: Python<'_>, describe_loss: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(live) = self.live() else { return Ok(()) };
+        while let Some(collected) = live.engine.collect() {
             let (ok, value, goes_on) =
                 read_outcome(py, &collected.outcome, describe_loss, &collected.ticket);
-            let ticket = self.engine.release(collected);
+            let ticket = live.engine.release(collected);
             self.desk.deliver(py, ticket, ok, value);
             if let Some(error) = goes_on {
                 return Err(error);
@@ -261,7 +275,8 @@ impl Engine {
     #[pyo3(signature = (timeout_s=None))]
     fn rest(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
         let timeout = timeout_s.map(duration);
-        match py.detach(|| self.engine.rest(timeout)) {
+        let Some(live) = self.live() else { return Ok(true) };
+        match py.detach(|| live.engine.rest(timeout)) {
             Rest::Work => Ok(true),
             Rest::TimedOut => Ok(false),
             Rest::Interrupted => {
@@ -273,61 +288,80 @@ impl Engine {
 
     /// Ends the leader's rest.
     fn kick(&self) {
-        self.engine.kick();
+        if let Some(live) = self.live() {
+            live.engine.kick();
+        }
     }
 
     /// Puts news into the keeper's letter box.
     fn tell_keeper(&self, news: u32) {
-        self.engine.tell_keeper(news);
+        if let Some(live) = self.live() {
+            live.engine.tell_keeper(news);
+        }
     }
 
     /// Waits for news for the keeper, without the GIL; returns 0 if the time is over.
     #[pyo3(signature = (timeout_s=None))]
     fn keeper_wait(&self, py: Python<'_>, timeout_s: Option<f64>) -> u32 {
         let timeout = timeout_s.map(duration);
-        py.detach(|| self.engine.keeper_wait(timeout))
+        let Some(live) = self.live() else { return 0 };
+        py.detach(|| live.engine.keeper_wait(timeout))
     }
 
     /// Lets go of what is only kept for a next dispatch. Returns whether anything is still kept.
     fn expire(&self) -> bool {
-        let any_parts = self.parts.expire(&self.engine, false);
-        any_parts | self.engine.cool()
+        let Some(live) = self.live() else { return false };
+        let any_parts = live.parts.expire(&live.engine, false);
+        any_parts | live.engine.cool()
     }
 
     /// Returns what was counted so far, by name.
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counts = self.engine.counts();
+        let counts = match self.live() {
+            Some(live) => live.counts(),
+            None => lock(&self.last_counts).clone(),
+        };
         let dict = PyDict::new(py);
-        dict.set_item("tasks_dispatched", counts.tasks_dispatched)?;
-        let part_bytes = self.parts.pickled_bytes.load(Ordering::Relaxed);
-        dict.set_item("bytes_pickled", counts.task_bytes + part_bytes)?;
-        dict.set_item("heavy_parts_pickled", self.parts.pickled.load(Ordering::Relaxed))?;
-        dict.set_item("heavy_bytes_pickled", part_bytes)?;
-        dict.set_item("heavy_parts_verified", self.parts.verified.load(Ordering::Relaxed))?;
-        dict.set_item("stored_bytes", counts.stored_bytes)?;
-        dict.set_item("worker_deaths", counts.worker_deaths)?;
-        dict.set_item("damaged", counts.damaged)?;
-        for (name, sum) in self.engine.worker_counts() {
-            let name = match name {
-                "heavy_parts_verified" => "heavy_parts_verified_by_workers",
-                "heavy_parts_changed" => "heavy_parts_changed_by_tasks",
-                "tasks" => "tasks_completed",
-                other => other,
-            };
-            dict.set_item(name, sum)?;
-        }
-        let rescued = self.rescued.load(Ordering::Relaxed);
-        if rescued > 0 {
-            let workers: u64 = dict
-                .get_item("rescued_wakeups")?
-                .map_or(Ok(0), |count| count.extract())?;
-            dict.set_item("rescued_wakeups", workers + rescued)?;
+        for (name, count) in counts {
+            dict.set_item(name, count)?;
         }
         Ok(dict)
     }
 }
 
+impl Live {
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.engine.counts();
+        let part_bytes = self.parts.pickled_bytes.load(Ordering::Relaxed);
+        let mut all = vec![
+            ("tasks_dispatched", counts.tasks_dispatched),
+            ("bytes_pickled", counts.task_bytes + part_bytes),
+            ("heavy_parts_pickled", self.parts.pickled.load(Ordering::Relaxed)),
+            ("heavy_bytes_pickled", part_bytes),
+            ("heavy_parts_verified", self.parts.verified.load(Ordering::Relaxed)),
+            ("stored_bytes", counts.stored_bytes),
+            ("worker_deaths", counts.worker_deaths),
+            ("damaged", counts.damaged),
+        ];
+        all.extend(self.engine.worker_counts().into_iter().map(|(name, sum)| match name {
+            "heavy_parts_verified" => ("heavy_parts_verified_by_workers", sum),
+            "heavy_parts_changed" => ("heavy_parts_changed_by_tasks", sum),
+            "tasks" => ("tasks_completed", sum),
+            other => (other, sum),
+        }));
+        all
+    }
+}
+
 impl Engine {
+    fn live(&self) -> Option<Arc<Live>> {
+        lock(&self.live).clone()
+    }
+
+    fn running(&self) -> PyResult<Arc<Live>> {
+        self.live().ok_or_else(|| PyValueError::new_err("Pool not running"))
+    }
+
     fn exhaust(&self, py: Python<'_>, job: &Bound<'_, Job>, count: u64, raised: bool) {
         let told = job.get().exhaust(py, count, raised);
         self.desk.tell(py, job.as_unbound(), told);
@@ -338,6 +372,7 @@ impl Engine {
     fn publish<'py>(
         &self,
         py: Python<'py>,
+        live: &Live,
         job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         drawn: &Drawn,
@@ -361,16 +396,16 @@ impl Engine {
         if !is_plain && !drawn.raised {
             let candidates = Candidates::of(func)?;
             if !candidates.is_empty() && packer.is_stock()? {
-                return self.publish_with_parts(py, job, packer, &task, kind, &candidates);
+                return self.publish_with_parts(py, live, job, packer, &task, kind, &candidates);
             }
         }
         let packed = packer.pack(task.as_any(), is_plain)?;
         let bytes = packed.as_bytes();
         let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN;
-        self.last_len.store(counted_len, Ordering::Relaxed);
+        live.last_len.store(counted_len, Ordering::Relaxed);
         let index = job.get().count_published();
         let ticket = Ticket { job: job.clone().unbind(), index };
-        let refused = self.engine.publish(Task { ticket, kind, bytes, parts: &[], counted_len });
+        let refused = live.engine.publish(Task { ticket, kind, bytes, parts: &[], counted_len });
         drop(packed);
         self.settle_refusal(py, refused);
         Ok(true)
@@ -379,24 +414,25 @@ impl Engine {
     fn publish_with_parts<'py>(
         &self,
         py: Python<'py>,
+        live: &Live,
         job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
         kind: u32,
         candidates: &Candidates<'py>,
     ) -> PyResult<bool> {
-        let plan = self.parts.plan(py, &self.engine, candidates, packer)?;
+        let plan = live.parts.plan(py, &live.engine, candidates, packer)?;
         let hook = Bound::new(py, PartHook::new(plan))?;
         let packed = packer.pack_with_hook(task.as_any(), hook.as_any())?;
         let bytes = packed.as_bytes();
         let plan = hook.get().plan();
         let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN + plan.counted_len();
-        self.last_len.store(counted_len, Ordering::Relaxed);
+        live.last_len.store(counted_len, Ordering::Relaxed);
         let index = job.get().count_published();
         let ticket = Ticket { job: job.clone().unbind(), index };
         let parts = plan.ids();
         let kind = kind | HAS_PARTS;
-        let refused = self.engine.publish(Task { ticket, kind, bytes, parts: &parts, counted_len });
+        let refused = live.engine.publish(Task { ticket, kind, bytes, parts: &parts, counted_len });
         drop(packed);
         self.settle_refusal(py, refused);
         Ok(true)
@@ -418,5 +454,5 @@ const WAIT_TIME_MAX_S: f64 = 1e6;
 
 fn duration(seconds: f64) -> Duration {
     // Not a number counts as no time.
-    Duration::from_secs_f64(seconds.max(0.0).min(WAIT_TIME_MAX_S))
+    Duration::from_secs_f64(if seconds > 0.0 { seconds.min(WAIT_TIME_MAX_S) } else { 0.0 })
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::prelude::*;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 
@@ -221,6 +222,65 @@ impl Inner {
                 all
             }
             Source::Exhausted => Vec::new(),
+        }
+    }
+}
+
+impl Inner {
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        match &self.source {
+            Source::Single { func, args, kwds } => {
+                visit.call(func)?;
+                visit.call(args)?;
+                visit.call(kwds)?;
+            }
+            Source::Items { func, iterator, drawn, .. } => {
+                visit.call(func)?;
+                visit.call(iterator)?;
+                visit.call(drawn)?;
+            }
+            Source::Offered { func, offers, .. } => {
+                visit.call(func)?;
+                for Offer::Item(object) | Offer::Raise(object) in offers {
+                    visit.call(object)?;
+                }
+            }
+            Source::Exhausted => {}
+        }
+        match &self.back {
+            Back::Single { outcome } => {
+                if let Some((_, value)) = outcome {
+                    visit.call(value)?;
+                }
+            }
+            Back::Chunks { values, failure, .. } => {
+                visit.call(values)?;
+                visit.call(failure)?;
+            }
+            Back::Stream(stream) => {
+                for (_, value) in stream.items.iter().chain(stream.unsorted.values()) {
+                    visit.call(value)?;
+                }
+                visit.call(&stream.broken)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Back {
+    /// Moves what the collector may take into `dropped`. A map's list goes with the job itself.
+    fn clear(&mut self, dropped: &mut Vec<Py<PyAny>>) {
+        match self {
+            Self::Single { outcome } => dropped.extend(outcome.take().map(|(_, value)| value)),
+            Self::Chunks { failure, .. } => dropped.extend(failure.take()),
+            Self::Stream(stream) => {
+                dropped.extend(std::mem::take(&mut stream.items).into_iter().map(|(_, it)| it));
+                let unsorted = std::mem::take(&mut stream.unsorted);
+                dropped.extend(unsorted.into_values().map(|(_, it)| it));
+                dropped.extend(stream.broken.take());
+            }
         }
     }
 }
@@ -511,6 +571,22 @@ impl Job {
         inner.is_done = true;
         dropped.extend(inner.clear_source());
         drop(inner);
+        drop(dropped);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Whoever holds the lock is changing the job, which is then no garbage.
+        let Ok(inner) = self.inner.try_lock() else { return Ok(()) };
+        inner.visit(&visit)
+    }
+
+    fn __clear__(&self) {
+        let mut dropped = Vec::new();
+        if let Ok(mut inner) = self.inner.try_lock() {
+            dropped = inner.clear_source();
+            dropped.extend(inner.owner.take());
+            inner.back.clear(&mut dropped);
+        }
         drop(dropped);
     }
 

@@ -181,7 +181,7 @@ pub(crate) fn is_plain(object: &Bound<'_, PyAny>, budget: &mut usize) -> bool {
             && dict.iter().all(|(key, value)| is_plain(&key, budget) && is_plain(&value, budget));
     }
     // A built-in method of an object would pickle that object; a built-in function has a module.
-    object.cast_exact::<PyCFunction>().is_ok_and(|function| is_bare(&function))
+    object.cast_exact::<PyCFunction>().is_ok_and(|function| is_bare(function))
 }
 
 #[allow(unsafe_code, reason = "a built-in function's self is read")]

@@ -149,20 +149,38 @@ fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> 
     dict?.cast_into_exact::<PyDict>().ok()
 }
 
+/// One list or tuple that a dispatch names.
+struct PlannedRoot {
+    address: usize,
+    part: Arc<Part>,
+    /// Tells roots apart that are equal: they share the stored bytes, and arrive as two.
+    copy: u32,
+}
+
 /// The parts that one dispatch names.
 pub(crate) struct Plan {
-    /// Address of the live root, and its part.
-    roots: Vec<(usize, Arc<Part>)>,
+    roots: Vec<PlannedRoot>,
     is_simple: bool,
 }
 
 impl Plan {
+    fn shares_atoms(&self, part: &Part) -> bool {
+        self.roots.iter().any(|known| {
+            let (few, many) = if known.part.memoized.len() < part.memoized.len() {
+                (&known.part.memoized, &part.memoized)
+            } else {
+                (&part.memoized, &known.part.memoized)
+            };
+            few.keys().any(|address| many.contains_key(address))
+        })
+    }
+
     pub(crate) fn ids(&self) -> Vec<StoreId> {
-        self.roots.iter().map(|(_, part)| part.id).collect()
+        self.roots.iter().map(|root| root.part.id).collect()
     }
 
     pub(crate) fn counted_len(&self) -> u64 {
-        self.roots.iter().map(|(_, part)| part.counted_len).sum()
+        self.roots.iter().map(|root| root.part.counted_len).sum()
     }
 }
 
@@ -183,7 +201,7 @@ impl Parts {
         let mut plan = Plan { roots: Vec::new(), is_simple: candidates.is_simple };
         for root in &candidates.found {
             let address = root.as_ptr().addr();
-            if plan.roots.iter().any(|(known, _)| *known == address) {
+            if plan.roots.iter().any(|known| known.address == address) {
                 continue;
             }
             let part = match self.verify(engine, root) {
@@ -193,8 +211,12 @@ impl Parts {
             if let Some(part) = part {
                 // An atom that is memoized may stand in the callable before the part does; whether
                 // the part will then be met unchanged is certain for simple callables only.
-                if plan.is_simple || part.memoized.is_empty() {
-                    plan.roots.push((address, part));
+                // Two parts that hold one such atom would arrive with one of it each; so the second
+                // stays in the stream, where its atoms name those of the first.
+                if part.memoized.is_empty() || (plan.is_simple && !plan.shares_atoms(&part)) {
+                    let equals = plan.roots.iter().filter(|known| known.part.id == part.id);
+                    let copy = equals.count() as u32;
+                    plan.roots.push(PlannedRoot { address, part, copy });
                 }
             }
         }
@@ -317,7 +339,8 @@ enum Met {
     InStream,
 }
 
-type PersistentId = (u32, u64, i64);
+/// Entry and turn of a part, which of its copies, and the index of an atom in it; -1 for the whole.
+type PersistentId = (u32, u64, u32, i64);
 
 impl PartHook {
     pub(crate) fn new(plan: Plan) -> Self {
@@ -331,8 +354,8 @@ impl PartHook {
 
     fn root(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
         let address = object.as_ptr().addr();
-        let index = self.plan.roots.iter().position(|(known, _)| *known == address)?;
-        let part = &self.plan.roots[index].1;
+        let index = self.plan.roots.iter().position(|known| known.address == address)?;
+        let PlannedRoot { part, copy, .. } = &self.plan.roots[index];
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         if met[index] == Met::NotYet {
             // Once it is in the stream, later references mean what it was then, as with pickle's
@@ -340,14 +363,14 @@ impl PartHook {
             let is_same = self.plan.is_simple || Items::of(object).is_some_and(|it| part.is(&it));
             met[index] = if is_same { Met::Named } else { Met::InStream };
         }
-        (met[index] == Met::Named).then_some((part.id.entry, part.id.turn, -1))
+        (met[index] == Met::Named).then_some((part.id.entry, part.id.turn, *copy, -1))
     }
 
     fn atom(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
         let address = object.as_ptr().addr();
-        self.plan.roots.iter().find_map(|(_, part)| {
+        self.plan.roots.iter().find_map(|PlannedRoot { part, copy, .. }| {
             let index = part.memoized.get(&address)?;
-            Some((part.id.entry, part.id.turn, i64::from(*index)))
+            Some((part.id.entry, part.id.turn, *copy, i64::from(*index)))
         })
     }
 }

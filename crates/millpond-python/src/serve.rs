@@ -209,7 +209,7 @@ fn raised<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
 fn encoded<'py>(
     pair: &Bound<'py, PyAny>,
 ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-    Ok(pair.extract()?)
+    pair.extract()
 }
 
 /// Loads (func, args, kwds), or (func, chunk).

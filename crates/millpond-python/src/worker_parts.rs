@@ -32,6 +32,9 @@ struct Copy {
     idle_s: u32,
 }
 
+/// A part, and which of its copies: equal parts of one task are stored once and arrive as many.
+type CopyId = (StoreId, u32);
+
 /// The worker, and what it has loaded, where both the loop and the unpickler's hook reach them.
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct WorkerDesk {
@@ -40,7 +43,7 @@ pub(crate) struct WorkerDesk {
 
 pub(crate) struct Inner {
     pub(crate) worker: Worker,
-    copies: HashMap<StoreId, Copy>,
+    copies: HashMap<CopyId, Copy>,
 }
 
 impl WorkerDesk {
@@ -57,9 +60,9 @@ impl WorkerDesk {
 #[pymethods]
 impl WorkerDesk {
     /// The unpickler's `persistent_load`: a part, or the atom at an index of it.
-    fn __call__(&self, py: Python<'_>, id: (u32, u64, i64)) -> PyResult<Py<PyAny>> {
-        let (entry, turn, index) = id;
-        let part = self.lock().part(py, StoreId { entry, turn })?;
+    fn __call__(&self, py: Python<'_>, id: (u32, u64, u32, i64)) -> PyResult<Py<PyAny>> {
+        let (entry, turn, copy, index) = id;
+        let part = self.lock().part(py, (StoreId { entry, turn }, copy))?;
         if index < 0 {
             return Ok(part);
         }
@@ -69,15 +72,15 @@ impl WorkerDesk {
 }
 
 impl Inner {
-    fn part(&mut self, py: Python<'_>, id: StoreId) -> PyResult<Py<PyAny>> {
+    fn part(&mut self, py: Python<'_>, id: CopyId) -> PyResult<Py<PyAny>> {
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.is_used = true;
             copy.idle_s = 0;
             return Ok(copy.live.clone_ref(py));
         }
-        let stored = self.worker.stored(id).map_err(|error| errors::to_python(&error))?;
+        let stored = self.worker.stored(id.0).map_err(|error| errors::to_python(&error))?;
         let Some((view, kind)) = stored else {
-            return Err(PyRuntimeError::new_err(format!("part {id:?} is not in the store")));
+            return Err(PyRuntimeError::new_err(format!("part {:?} is not in the store", id.0)));
         };
         let (live, saved) = match PartKind::from_bits(kind) {
             PartKind::Pickle => {
@@ -134,7 +137,7 @@ impl Inner {
     /// Drops copies whose part is gone, and, after an idle second, those that were not used for one.
     pub(crate) fn forget(&mut self, is_idle: bool) {
         let worker = &self.worker;
-        self.copies.retain(|id, copy| {
+        self.copies.retain(|(id, _), copy| {
             copy.idle_s += u32::from(is_idle);
             copy.idle_s < 2 && worker.is_listed(*id)
         });

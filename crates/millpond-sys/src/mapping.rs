@@ -71,7 +71,7 @@ impl Mapping {
     pub fn new(fd: BorrowedFd<'_>, offset: u64, len: usize, access: Access) -> Result<Self> {
         let page_bytes = page_size();
         assert!(
-            offset % page_bytes as u64 == 0,
+            offset.is_multiple_of(page_bytes as u64),
             "a mapping begins at {offset}, which is no multiple of the page size {page_bytes}"
         );
         let (protection, flags) = access.flags();

@@ -16,3 +16,11 @@ pub fn exit_now(code: i32) -> ! {
 pub fn id() -> u32 {
     std::process::id()
 }
+
+/// `sched_yield(2)`: lets another thread that waits for this CPU run first.
+///
+/// A spinner calls it between looks: where it shares its CPU with whoever it waits for, as happens on
+/// machines of few cores, plain spinning would only keep the news from coming.
+pub fn give_way() {
+    rustix::thread::sched_yield();
+}
