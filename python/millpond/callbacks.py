@@ -64,11 +64,11 @@ class Callbacks:
         self._ends = True
         self._arrived.release()
 
-    def join(self) -> None:
-        """Wait for the thread's end, unless this is it."""
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait for the thread's end, unless this is it; ``timeout_s`` seconds at most."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(timeout_s)
 
     def _run(self) -> None:
         while True:

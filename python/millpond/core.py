@@ -82,6 +82,8 @@ class Core:
         self._dispatcher: int | None = None
         self._again = False
         self._recheck = False
+        self._stalled = False
+        self._in_dispatch: list[_native.Job] = []
 
     # Jobs come in.
 
@@ -99,7 +101,16 @@ class Core:
             self.tell_news()
             return
         self.backlog.append(job)
+        me = threading.get_ident()
+        if self._dispatcher == me:
+            # Code of the user's that pickling runs submits: the dispatch that it interrupts goes on
+            # to this job in its turn.
+            self._again = True
+            return
         self.refill(only_plain=True)
+        if self._stalled and self._leader not in (None, me):
+            # Who rests knows nothing of a job that waits behind another's iterable.
+            self.engine.kick()
         if not leads_soon:
             self.refill_soon()
 
@@ -131,6 +142,7 @@ class Core:
         if self._dispatcher == me:
             # Code of the user's, run by this thread's own pickling, waits for the pool.
             self._refill(only_plain)
+            self._announce()
             return
         self._again = True
         while self._again and self._dispatching.acquire(False):
@@ -141,7 +153,12 @@ class Core:
             finally:
                 self._dispatcher = None
                 self._dispatching.release()
-            only_plain = False if not only_plain else only_plain
+        self._announce()
+
+    def _announce(self) -> None:
+        """Tell what dispatching has brought to an end: failed pickles, and iterables that are empty."""
+        if self.engine.first_news() is not None:
+            self.tell_news()
 
     def _refill(self, only_plain: bool) -> None:
         while self._dispatch_once(only_plain):
@@ -151,10 +168,18 @@ class Core:
         """Go over the waiting jobs once. Return whether to do so again at once."""
         backlog, dispatch = self.backlog, self.engine.dispatch
         at = 0
-        no_room = self._recheck = False
+        no_room = self._recheck = self._stalled = False
         while at < len(backlog):
             job = backlog[at]
-            status = dispatch(job, only_plain)
+            if job in self._in_dispatch:
+                # This thread's own pickling of it waits for the pool.
+                at += 1
+                continue
+            self._in_dispatch.append(job)
+            try:
+                status = dispatch(job, only_plain)
+            finally:
+                self._in_dispatch.pop()
             if status == _ALL:
                 if at < len(backlog) and backlog[at] is job:
                     del backlog[at]
@@ -163,6 +188,7 @@ class Core:
                 no_room = True
                 break
             if status == _NOT_PLAIN:
+                self._stalled = True
                 break
             if status == _EMPTY:
                 feeder = self.feeders.get(job)
@@ -170,10 +196,24 @@ class Core:
                     feeder.want()
                     if not feeder.is_stuck():
                         self._recheck = len(backlog) > at + 1
+                        self._stalled = True
                         break
                 self._recheck = True
+            elif status == _FULL and self.state != RUN:
+                # As CPython 3.16: a closed pool draws no more for a job that `buffersize` holds back,
+                # and so does not wait for a consumer that may never come.
+                self._cut(job)
+                continue
             at += 1
         return self.engine.expect_room(no_room) and no_room
+
+    def _cut(self, job: _native.Job) -> None:
+        feeder = self.feeders.get(job)
+        if feeder is not None:
+            feeder.end()
+        self.engine.cut(job)
+        if job in self.backlog:
+            self.backlog.remove(job)
 
     # The leader's role.
 
@@ -272,6 +312,9 @@ class Core:
         self._followers.append(lock)
         try:
             # News, or the leader's leaving, before the lock was listed would not release it.
+            if self.backlog:
+                # The leader may rest while this thread's job waits behind this thread's own iterable.
+                self.engine.kick()
             if not is_ready() and self._lead.locked():
                 lock.acquire(timeout=-1 if left_s is None else left_s)
         finally:
@@ -305,9 +348,18 @@ class Core:
     def tell_news(self) -> None:
         """Tell results that their jobs have news."""
         engine = self.engine
+        has_told = False
         while (result := engine.first_news()) is not None:
             result._on_news()
             engine.pop_news(result)
+            has_told = True
+        if has_told:
+            self.wake_leader()
+
+    def wake_leader(self) -> None:
+        """Let the leader look at its own job, which another thread may have brought to its end."""
+        if self._leader not in (None, threading.get_ident()):
+            self.engine.kick()
 
     def lead_as_keeper(self, has_news: Callable[[], bool]) -> None:
         """Lead until a caller wants to, no job is out, or ``has_news()``."""

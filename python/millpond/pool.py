@@ -7,7 +7,7 @@ import os
 import warnings
 from multiprocessing import get_context, util
 from multiprocessing import pool as stdlib_pool
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from millpond import _native
 from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
@@ -18,7 +18,7 @@ from millpond.stats import Stats
 from millpond.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
     from types import TracebackType
@@ -30,6 +30,9 @@ S = TypeVar("S")
 
 #: The most workers of a pool: seats of the shared table.
 _PROCESS_COUNT_MAX = 1024
+
+#: How long `terminate` waits for a callback that runs, in seconds.
+_CALLBACK_END_TIME_S = 1.0
 
 # Kinds of tasks, as `_native.Job` takes them.
 _CALL, _MAP, _STARMAP = 0, 1, 2
@@ -246,7 +249,7 @@ class Pool(stdlib_pool.Pool):
         iterable: Iterable[S],
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> IMapIterator[T]:
         """Return an iterator over ``func(item)`` for all items, in order.
 
         Args:
@@ -268,7 +271,7 @@ class Pool(stdlib_pool.Pool):
         iterable: Iterable[S],
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> IMapIterator[T]:
         """Return an iterator over ``func(item)`` for all items, as they complete; see ``imap``."""
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
 
@@ -279,7 +282,7 @@ class Pool(stdlib_pool.Pool):
         iterable: Iterable[Any],
         chunksize: int,
         buffersize: int | None,
-    ) -> Iterator[Any]:
+    ) -> IMapIterator[Any]:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
@@ -301,7 +304,7 @@ class Pool(stdlib_pool.Pool):
         else:
             self._core.submit_fed(native, iterable, chunk_len)
         if chunk_len:
-            return (item for chunk in result for item in chunk)
+            return (item for chunk in result for item in chunk)  # type: ignore[return-value]
         return result
 
     # What the pool has done, and its end.
@@ -360,13 +363,14 @@ class Pool(stdlib_pool.Pool):
         core.abandon_all(PoolTerminated("the pool was terminated while this job was out"))
         feeders = tuple(core.feeders.values())
         core.callbacks.end()
-        core.callbacks.join()
+        # A callback that blocks must not keep the program from ending.
+        core.callbacks.join(_CALLBACK_END_TIME_S)
         for feeder in feeders:
             feeder.join()
         core.workers.join()
         core.shut_down()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._check_running()
         return self
 

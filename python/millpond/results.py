@@ -6,6 +6,7 @@ faces. They are subclasses of its own classes, and share no code with them.
 
 from __future__ import annotations
 
+import functools
 import time
 from multiprocessing import TimeoutError as MultiprocessingTimeoutError
 from multiprocessing import pool as stdlib_pool
@@ -55,7 +56,7 @@ class Result:
         self._cache = core.cache
         self._callback = callback
         self._error_callback = error_callback
-        self._name = getattr(func, "__qualname__", None) or type(func).__name__
+        self._name = _name_of(func)
         self._waiters: list[threading.Lock] = []
         if not native.is_done:
             native.set_owner(self, callback is not None or error_callback is not None)
@@ -99,10 +100,18 @@ class Result:
         self._callback = self._error_callback = None
         self._native.finish(error)
         self._on_news()
+        self._core.wake_leader()
 
     def _describe(self, index: int) -> str:
         """Name one of the job's tasks in words."""
         return f"{self._name}, task {index} of job {self._job}"
+
+
+def _name_of(func: object) -> str:
+    """Return a function's name: of the function inside, for partials."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return getattr(func, "__qualname__", None) or type(func).__name__
 
 
 class ApplyResult(Result, stdlib_pool.ApplyResult, Generic[T]):  # type: ignore[type-arg]

@@ -87,7 +87,9 @@ class Workers:
             raise
         self._by_incarnation[incarnation] = process
         self.processes.append(process)
-        engine.seated(incarnation, process.pid or 0, process.sentinel)
+        pid = getattr(process, "pid", None)
+        if pid is not None:
+            engine.seated(incarnation, pid, process.sentinel)
 
     def reap(self, incarnation: int) -> tuple[int, int | None]:
         """Return pid and exit code of a worker that is known to be dead."""

@@ -223,6 +223,11 @@ impl Engine {
         }
     }
 
+    /// Ends a job's source: what is published is all that it comes to.
+    fn cut(&self, py: Python<'_>, job: &Bound<'_, Job>) {
+        self.exhaust(py, job, job.get().published(), false);
+    }
+
     /// Says whether jobs wait for room. Returns whether there is room already.
     fn expect_room(&self, jobs_wait: bool) -> bool {
         self.live().is_some_and(|live| live.engine.expect_room(jobs_wait))

@@ -1,0 +1,70 @@
+# Every chore has one entry here; `make` alone lists them. All that is needed beforehand is git, make,
+# cargo and CPython 3.11 or later with pip and venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+NATIVE := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+# The Rust tests of the engine need no Python; the binding is tested from Python.
+RUST_TESTED := -p millpond-sys -p millpond-table -p millpond-engine -p testkit
+
+.PHONY: help build demo test test-rust test-python test-models lint bench verify fuzz clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# The development tools, at the versions that the tests were written with.
+$(VENV)/.tools: requirements-dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+$(STAMP): $(NATIVE) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet 'maturin>=1.14,<2'
+	cd $(CURDIR) && VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+build: $(STAMP) ## Make the virtual environment and build Millpond into it
+
+demo: build ## The founding question's two programs on both pools, in fork and in spawn
+	$(BIN)/python -m millpond demo $(DEMO_ARGS)
+
+bench: build ## Every workload side by side with multiprocessing.Pool
+	$(BIN)/python -m millpond bench $(BENCH_ARGS)
+
+test: test-rust test-models test-python ## All tests
+
+test-rust:
+	cargo test --locked $(RUST_TESTED)
+
+# The structures in shared memory under every interleaving of two preemptions (loom), and under long
+# random schedules (shuttle). They have target folders of their own: other cfgs, other artefacts.
+test-models:
+	RUSTFLAGS='--cfg loom' cargo test --locked -p millpond-table --release --test loom --target-dir target/loom
+	RUSTFLAGS='--cfg shuttle' cargo test --locked -p millpond-table --release --test shuttle --target-dir target/shuttle
+
+test-python: build $(VENV)/.tools
+	MILLPOND_CONFORMANCE_PYTHONS="$$(sh tools/conformance_pythons.sh $(CURDIR))" \
+	  $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are errors
+	cargo fmt --all --check
+	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check python tests
+	$(BIN)/ruff check python tests
+	$(BIN)/python -m mypy
+
+verify: ## The long forms of the models and of the composed differential test
+	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
+	MILLPOND_EXAMPLES=5000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
+
+fuzz: ## The fuzz targets of the shared structures, a minute each; needs cargo-fuzz
+	cd crates/millpond-table/fuzz && for target in attach claim take_done recover; do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+clean: ## Remove what was built
+	rm -rf target $(VENV) .venv-* python/millpond/*.so

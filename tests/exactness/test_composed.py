@@ -1,0 +1,54 @@
+"""Any program that Hypothesis can compose of the rules' parts answers alike on both pools."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+import millpond
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from exactness.composed import Case, cases, run_case
+
+EXAMPLES = int(os.environ.get("MILLPOND_EXAMPLES", "300"))
+
+
+def compare(start_method: str, examples: int) -> None:
+    """Both pools are made once, with one worker each, so that everything has one order."""
+    context = multiprocessing.get_context(start_method)
+    oracle, pool = context.Pool(1), millpond.Pool(1, context=context)
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=bool(os.environ.get("CI")),
+        phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    @given(cases)
+    def check(case: Case) -> None:
+        expected, found = run_case(oracle, case), run_case(pool, case)
+        assert found == expected
+
+    try:
+        check()
+    finally:
+        for one in (oracle, pool):
+            one.terminate()
+            one.join()
+
+
+@pytest.mark.limit_s(60 + EXAMPLES)
+def test_composed_programs_answer_alike() -> None:
+    """All rules at once, with forked workers."""
+    compare("fork", EXAMPLES)
+
+
+@pytest.mark.limit_s(60 + EXAMPLES)
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+def test_composed_programs_answer_alike_in_workers_started_otherwise(start_method: str) -> None:
+    """Nothing is inherited there; a tenth of the examples."""
+    compare(start_method, EXAMPLES // 10)
