@@ -73,6 +73,7 @@ class Core:
         self.activity = 0
         self.keeper_sleeps = False
         self.keeper_leads = False
+        self.keeper_id: int | None = None
         self._lead = threading.Lock()
         self._leader: int | None = None
         self._wanted: list[int] = []
@@ -168,6 +169,7 @@ class Core:
         """Go over the waiting jobs once. Return whether to do so again at once."""
         backlog, dispatch = self.backlog, self.engine.dispatch
         at = 0
+        is_keeper = threading.get_ident() == self.keeper_id
         no_room = self._recheck = self._stalled = False
         while at < len(backlog):
             job = backlog[at]
@@ -177,10 +179,14 @@ class Core:
                 continue
             self._in_dispatch.append(job)
             try:
-                status = dispatch(job, only_plain)
+                status = dispatch(job, only_plain, is_keeper)
             finally:
                 self._in_dispatch.pop()
             if status == _ALL:
+                feeder = self.feeders.get(job)
+                if feeder is not None:
+                    # A map may have all its items before its iterable has told its end.
+                    feeder.end()
                 if at < len(backlog) and backlog[at] is job:
                     del backlog[at]
                 continue
@@ -189,6 +195,9 @@ class Core:
                 break
             if status == _NOT_PLAIN:
                 self._stalled = True
+                if not only_plain:
+                    # It is nested too deep for what this thread's stack has left.
+                    self.engine.tell_keeper(NEWS_JOB)
                 break
             if status == _EMPTY:
                 feeder = self.feeders.get(job)

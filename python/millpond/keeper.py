@@ -58,6 +58,7 @@ class Keeper:
 
     def _run(self) -> None:
         core = self._core
+        core.keeper_id = threading.get_ident()
         engine = core.engine
         seen_activity = -1
         timeout_s: float | None = None
@@ -73,6 +74,8 @@ class Keeper:
             self._fill_vacancies()
             if self._ends():
                 return
+            if news & NEWS_JOB:
+                core.refill()
             if not core.cache:
                 timeout_s = _EXPIRY_TIME_S if engine.expire() else None
             elif core.is_led_by_caller():

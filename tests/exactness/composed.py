@@ -368,7 +368,7 @@ def run_case(pool: Pool, case: Case) -> list[str]:
     pool.apply(forget)
     build = Builder()
     first, second = build(case.first), build(case.second)
-    items = [build(item) for item in case.items]
+    items = tuple(build(item) for item in case.items)
     callee = CALLABLES[case.callable](case.doing, first, second)
 
     def change() -> None:
@@ -398,7 +398,7 @@ def _call(
     callee: Callable[[Any], Any],
     first: Any,
     second: Any,
-    items: list[Any],
+    items: tuple[Any, ...],
     change: Callable[[], None],
     changing: Iterator[Any],
 ) -> list[Any]:

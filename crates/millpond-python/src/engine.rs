@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millpond_engine::{Config, Ending, Incarnation, Rest, Task};
-use pyo3::exceptions::{PyException, PyOSError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -158,9 +158,18 @@ impl Engine {
     /// Publishes tasks of a job until one of the reasons of `Dispatched`. Only the thread with the
     /// dispatcher's role calls this.
     ///
+    /// `is_keeper` tells that the caller's stack is as shallow as that of the standard library's task
+    /// thread. Elsewhere a task that exceeds the recursion limit is left to the keeper.
+    ///
     /// An error of pickling becomes the task's; what is not an `Exception` is raised, and the task
     /// stays in the job.
-    fn dispatch(&self, py: Python<'_>, job: &Bound<'_, Job>, only_plain: bool) -> PyResult<u32> {
+    fn dispatch(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        only_plain: bool,
+        is_keeper: bool,
+    ) -> PyResult<u32> {
         let names = Names::get(py)?;
         let mut packer = Packer::new(py, &names.connection)?;
         let native = job.get();
@@ -199,6 +208,12 @@ impl Engine {
             match self.publish(py, &live, job, &mut packer, &drawn, only_plain) {
                 Ok(true) => {}
                 Ok(false) => {
+                    if !is_single {
+                        native.put_back(drawn.second, raised);
+                    }
+                    return Ok(Dispatched::NotPlain as u32);
+                }
+                Err(error) if !is_keeper && error.is_instance_of::<PyRecursionError>(py) => {
                     if !is_single {
                         native.put_back(drawn.second, raised);
                     }
@@ -404,6 +419,21 @@ impl Engine {
                 return self.publish_with_parts(py, live, job, packer, &task, kind, &candidates);
             }
         }
+        self.publish_packed(py, live, job, packer, &task, kind, is_plain)
+    }
+
+    /// Pickles and publishes one task whole.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
+    fn publish_packed<'py>(
+        &self,
+        py: Python<'py>,
+        live: &Live,
+        job: &Bound<'py, Job>,
+        packer: &mut Packer<'py>,
+        task: &Bound<'py, PyTuple>,
+        kind: u32,
+        is_plain: bool,
+    ) -> PyResult<bool> {
         let packed = packer.pack(task.as_any(), is_plain)?;
         let bytes = packed.as_bytes();
         let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN;
@@ -416,6 +446,7 @@ impl Engine {
         Ok(true)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
     fn publish_with_parts<'py>(
         &self,
         py: Python<'py>,
@@ -428,7 +459,17 @@ impl Engine {
     ) -> PyResult<bool> {
         let plan = live.parts.plan(py, &live.engine, candidates, packer)?;
         let hook = Bound::new(py, PartHook::new(plan))?;
-        let packed = packer.pack_with_hook(task.as_any(), hook.as_any())?;
+        match packer.pack_with_hook(task.as_any(), hook.as_any()) {
+            Ok(()) => {}
+            // The hook takes room on the stack that the standard library's pickler has: once more
+            // without it, for the same answer.
+            Err(error) if error.is_instance_of::<PyRecursionError>(py) => {
+                drop(error);
+                return self.publish_packed(py, live, job, packer, task, kind, false);
+            }
+            Err(error) => return Err(error),
+        }
+        let packed = packer.packed();
         let bytes = packed.as_bytes();
         let plan = hook.get().plan();
         let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN + plan.counted_len();

@@ -91,7 +91,7 @@ impl<'py> Packer<'py> {
             self.sink.get().lock().clear();
             append_buffer(&pickled, &mut self.sink.get().lock())?;
             self.class = None;
-            return Ok(Packed(self.sink.get().lock()));
+            return Ok(self.packed());
         }
         let pickler = match self.pickler.take() {
             Some(pickler) => pickler,
@@ -102,20 +102,25 @@ impl<'py> Packer<'py> {
             pickler.call_method0(pyo3::intern!(self.py, "clear_memo"))?;
             self.pickler = Some(pickler);
         }
-        Ok(Packed(self.sink.get().lock()))
+        Ok(self.packed())
     }
 
-    /// Pickles with a hook that may name parts in place of objects. The pickler is the stock one.
+    /// Pickles with a hook that may name parts in place of objects; see [`Self::packed`] for the
+    /// bytes. The pickler is the stock one.
     pub(crate) fn pack_with_hook(
         &mut self,
         object: &Bound<'py, PyAny>,
         hook: &Bound<'py, PyAny>,
-    ) -> PyResult<Packed<'_>> {
+    ) -> PyResult<()> {
         let names = Names::get(self.py)?;
         let pickler = names.stock_pickler.bind(self.py).call1((&self.sink,))?;
         pickler.setattr(pyo3::intern!(self.py, "persistent_id"), hook)?;
-        self.dump(&pickler, object)?;
-        Ok(Packed(self.sink.get().lock()))
+        self.dump(&pickler, object)
+    }
+
+    /// Returns the bytes of the last pickle.
+    pub(crate) fn packed(&self) -> Packed<'_> {
+        Packed(self.sink.get().lock())
     }
 
     fn dump(&self, pickler: &Bound<'py, PyAny>, object: &Bound<'py, PyAny>) -> PyResult<()> {
