@@ -9,6 +9,7 @@ mod engine;
 mod errors;
 mod job;
 mod names;
+mod object_memory;
 mod pack;
 mod parts;
 mod serve;

@@ -10,7 +10,7 @@ use millpond_engine::StoreId;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::atoms::{self, Items, Packed, PackedBytes, SavedAtoms};
+use crate::atoms::{self, Items, Packed, PackedBytes, PartKind, SavedAtoms};
 use crate::deliver::Ticket;
 use crate::errors;
 use crate::names::Names;
@@ -284,7 +284,11 @@ impl Parts {
         };
         self.pickled.fetch_add(1, Ordering::Relaxed);
         self.pickled_bytes.fetch_add(bytes.as_bytes().len() as u64, Ordering::Relaxed);
-        let memoized = saved.memoized();
+        let memoized = match bytes.kind() {
+            PartKind::Pickle => saved.memoized(),
+            // Numbers are not memoized.
+            _ => HashMap::new(),
+        };
         let part = Arc::new(Part {
             address_hint: root.as_ptr().addr(),
             is_list,
