@@ -89,12 +89,9 @@ mod tests {
         for seat_count in [1, 2, 64, 1024] {
             for limit in [u64::MAX, 1 << 40, 1 << 30, 512 << 20] {
                 let sizes = Sizes::within(Config { seat_count }, limit);
-                for len in [
-                    sizes.arena_len,
-                    sizes.arena_small_len,
-                    sizes.range_len,
-                    sizes.range_small_len,
-                ] {
+                for len in
+                    [sizes.arena_len, sizes.arena_small_len, sizes.range_len, sizes.range_small_len]
+                {
                     assert!(len > 0 && len.is_multiple_of(4096), "{sizes:?}");
                 }
                 assert!(sizes.arena_len <= limit && sizes.results_len() <= limit, "{sizes:?}");

@@ -66,7 +66,12 @@ impl<T> Shared<T> {
     }
 
     /// The process of this incarnation runs. `sentinel` is watched where the kernel has no pidfd.
-    pub(crate) fn seated(&self, incarnation: Incarnation, pid: u32, sentinel: OwnedFd) -> Result<()> {
+    pub(crate) fn seated(
+        &self,
+        incarnation: Incarnation,
+        pid: u32,
+        sentinel: OwnedFd,
+    ) -> Result<()> {
         let watch = match pidfd::open(pid) {
             Ok(watch) => watch,
             Err(error) if error.is_not_supported() => sentinel,
@@ -147,7 +152,9 @@ impl<T> Shared<T> {
                 let len = len.min(self.sizes.range_len);
                 let view = state.results.view(state.ranges.start(life.range), len);
                 match view {
-                    Ok(view) => Ending::Failed { bytes: view.to_vec(), note_len: note_len.min(len) },
+                    Ok(view) => {
+                        Ending::Failed { bytes: view.to_vec(), note_len: note_len.min(len) }
+                    }
                     Err(_) => Ending::NeverReady,
                 }
             }

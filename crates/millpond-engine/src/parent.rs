@@ -143,11 +143,7 @@ impl<T: Send + 'static> Engine<T> {
             spins: millpond_sys::limits::usable_cpus() > 1,
         };
         shared.poller.add(shared.control.as_fd(), supervisor::CONTROL)?;
-        Ok(Self {
-            shared: Arc::new(shared),
-            supervisor: Mutex::new(None),
-            creator: process::id(),
-        })
+        Ok(Self { shared: Arc::new(shared), supervisor: Mutex::new(None), creator: process::id() })
     }
 
     /// Starts the supervisor thread; called once the first workers have been started, so that these

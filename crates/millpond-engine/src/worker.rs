@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use millpond_sys::futex::{self, Wait};
 use millpond_sys::{limits, pidfd, process, signals};
-use millpond_table::{
-    Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table,
-};
+use millpond_table::{Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table};
 
 use crate::config::{RECHECK_TIME, SPIN_LOOKS, SPIN_TIME};
 use crate::error::Result;
@@ -83,12 +81,8 @@ impl Worker {
             watch_parent(parent)?;
         }
         let arena = Arc::new(files.arena);
-        let arguments = Reader::new(
-            arena,
-            hand_over.arena_len,
-            hand_over.arena_len,
-            hand_over.arena_small_len,
-        );
+        let arguments =
+            Reader::new(arena, hand_over.arena_len, hand_over.arena_len, hand_over.arena_small_len);
         let results = Space::new(
             Arc::new(files.results),
             hand_over.range_start,

@@ -6,12 +6,9 @@
 //! cannot change, equal pointers are equal content.
 #![allow(unsafe_code, reason = "verify reads CPython's own list and tuple structures")]
 
-use millpond_sys::huge_pages::{HUGE_LEN_MIN, advise};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
-
-use crate::object_memory::LargePages;
 
 /// How a stored part's bytes are to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,14 +35,6 @@ impl PartKind {
     }
 }
 
-/// Makes a vector of this capacity; a large one on large pages, for most of the cost of a vector that
-/// is filled once are the first touches of its pages.
-fn large_vec<T>(capacity: usize) -> Vec<T> {
-    let vec: Vec<T> = Vec::with_capacity(capacity);
-    advise(vec.as_ptr().cast(), capacity * size_of::<T>());
-    vec
-}
-
 /// References to the atoms of a list or tuple, in order.
 pub(crate) struct SavedAtoms(Vec<*mut ffi::PyObject>);
 
@@ -57,7 +46,7 @@ unsafe impl Sync for SavedAtoms {}
 
 impl SavedAtoms {
     fn with_capacity(len: usize) -> Self {
-        Self(large_vec(len))
+        Self(Vec::with_capacity(len))
     }
 
     /// Adds a reference to one more atom. `atom` is a live object, and the GIL is held.
@@ -229,7 +218,7 @@ pub(crate) fn pack_numbers(items: &Items<'_>) -> Option<Packed> {
 
 unsafe fn pack_ints(items: &Items<'_>) -> Option<Packed> {
     let mut saved = SavedAtoms::with_capacity(items.len());
-    let mut narrow: Vec<i32> = large_vec(items.len());
+    let mut narrow: Vec<i32> = Vec::with_capacity(items.len());
     let mut wide: Vec<i64> = Vec::new();
     let mut counted_len = 0;
     for &item in items.as_slice() {
@@ -256,7 +245,7 @@ unsafe fn pack_ints(items: &Items<'_>) -> Option<Packed> {
             Ok(value) if wide.is_empty() => narrow.push(value),
             _ => {
                 if wide.is_empty() {
-                    wide = large_vec(items.len());
+                    wide = Vec::with_capacity(items.len());
                     wide.extend(narrow.iter().map(|&value| i64::from(value)));
                     narrow = Vec::new();
                 }
@@ -264,14 +253,13 @@ unsafe fn pack_ints(items: &Items<'_>) -> Option<Packed> {
             }
         }
     }
-    let bytes =
-        if wide.is_empty() { PackedBytes::Narrow(narrow) } else { PackedBytes::Wide(wide) };
+    let bytes = if wide.is_empty() { PackedBytes::Narrow(narrow) } else { PackedBytes::Wide(wide) };
     Some(Packed { bytes, saved, counted_len })
 }
 
 unsafe fn pack_floats(items: &Items<'_>) -> Option<Packed> {
     let mut saved = SavedAtoms::with_capacity(items.len());
-    let mut values: Vec<f64> = large_vec(items.len());
+    let mut values: Vec<f64> = Vec::with_capacity(items.len());
     for &item in items.as_slice() {
         // SAFETY: the caller vouches for live items and the GIL.
         unsafe {
@@ -328,12 +316,12 @@ pub(crate) unsafe fn unpack_numbers<'py>(
     // error set.
     unsafe {
         match kind {
-            PartKind::ListInts32 => fill(py, address.cast::<i32>(), len / 4, |value| {
-                ffi::PyLong_FromLong(value.into())
-            }),
-            PartKind::ListInts64 => fill(py, address.cast::<i64>(), len / 8, |value| {
-                ffi::PyLong_FromLongLong(value)
-            }),
+            PartKind::ListInts32 => {
+                fill(py, address.cast::<i32>(), len / 4, |value| ffi::PyLong_FromLong(value.into()))
+            }
+            PartKind::ListInts64 => {
+                fill(py, address.cast::<i64>(), len / 8, |value| ffi::PyLong_FromLongLong(value))
+            }
             _ => fill(py, address.cast::<f64>(), len / 8, |value| ffi::PyFloat_FromDouble(value)),
         }
     }
@@ -345,11 +333,9 @@ unsafe fn fill<'py, N: Number>(
     count: usize,
     make: impl Fn(N) -> *mut ffi::PyObject,
 ) -> PyResult<(Bound<'py, PyAny>, SavedAtoms)> {
-    let _large_pages = LargePages::for_objects(py, count);
     let list = PyList::empty(py);
     let mut saved = SavedAtoms::with_capacity(count);
     let mut done = 0;
-    let mut is_advised = false;
     while done < count {
         let batch_len = BATCH_LEN.min(count - done);
         // SAFETY: a new list of this length is filled entirely with new references before anything
@@ -376,13 +362,6 @@ unsafe fn fill<'py, N: Number>(
             return Err(PyErr::fetch(py));
         }
         done += batch_len;
-        // The list grows where it lies, and what is asked for once holds for what is added.
-        if !is_advised && done * size_of::<usize>() >= HUGE_LEN_MIN {
-            is_advised = true;
-            if let Some(items) = Items::of(list.as_any()) {
-                advise(items.start.cast(), items.allocated as usize * size_of::<usize>());
-            }
-        }
     }
     Ok((list.into_any(), saved))
 }

@@ -86,7 +86,8 @@ impl Engine {
     /// Takes a seat for a new worker. Returns its incarnation, the descriptors and the numbers that
     /// `serve` needs.
     fn take_seat(&self, seat: u32) -> PyResult<(u64, Vec<i32>, Vec<u64>)> {
-        let given = self.running()?.engine.take_seat(seat).map_err(|error| errors::to_python(&error))?;
+        let given =
+            self.running()?.engine.take_seat(seat).map_err(|error| errors::to_python(&error))?;
         let fds = vec![given.table_fd, given.arena_fd, given.results_fd, given.parent_fd];
         let numbers = vec![
             u64::from(given.seat),

@@ -8,8 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyStopIteration, PyValueError};
-use pyo3::prelude::*;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 
@@ -100,9 +100,7 @@ static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 /// Returns the object that [`Job::pop`] gives when nothing has come yet.
 pub(crate) fn empty(py: Python<'_>) -> PyResult<Py<PyAny>> {
     EMPTY
-        .get_or_try_init(py, || {
-            Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind())
-        })
+        .get_or_try_init(py, || Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind()))
         .map(|object| object.clone_ref(py))
 }
 
@@ -339,8 +337,12 @@ impl Job {
         let values = PyList::new(py, [py.None()])?.as_sequence().repeat(length)?.cast_into()?;
         let left = if chunk_len == 0 { 0 } else { length.div_ceil(chunk_len) as u64 };
         let source = Self::source(func, iterator, chunk_len);
-        let back =
-            Back::Chunks { chunk_len: chunk_len as u64, values: values.unbind(), left, failure: None };
+        let back = Back::Chunks {
+            chunk_len: chunk_len as u64,
+            values: values.unbind(),
+            left,
+            failure: None,
+        };
         let job = Self::new(task_kind(kind)?, source, back);
         if left == 0 {
             let mut inner = job.lock();
@@ -483,7 +485,9 @@ impl Job {
     #[getter]
     fn outcome(&self, py: Python<'_>) -> Option<(bool, Py<PyAny>)> {
         match &self.lock().back {
-            Back::Single { outcome } => outcome.as_ref().map(|(ok, value)| (*ok, value.clone_ref(py))),
+            Back::Single { outcome } => {
+                outcome.as_ref().map(|(ok, value)| (*ok, value.clone_ref(py)))
+            }
             Back::Chunks { left: 0, values, failure, .. } => Some(match failure {
                 Some(failure) => (false, failure.clone_ref(py)),
                 None => (true, values.clone_ref(py).into_any()),
@@ -625,10 +629,11 @@ impl Job {
     pub(crate) fn exhaust(&self, py: Python<'_>, count: u64, raised: bool) -> Told {
         // Made before the lock is taken: to make an exception can run a collection.
         let promised = self.promised(py);
-        let shortfall = promised.filter(|&(_, chunks)| chunks > count && !raised).map(|(len, _)| {
-            let text = format!("the iterable gave fewer items than its len() of {len}");
-            PyValueError::new_err(text).into_value(py).into_any()
-        });
+        let shortfall =
+            promised.filter(|&(_, chunks)| chunks > count && !raised).map(|(len, _)| {
+                let text = format!("the iterable gave fewer items than its len() of {len}");
+                PyValueError::new_err(text).into_value(py).into_any()
+            });
         let mut inner = self.lock();
         let dropped = inner.clear_source();
         let is_complete = match &mut inner.back {

@@ -9,7 +9,6 @@ mod engine;
 mod errors;
 mod job;
 mod names;
-mod object_memory;
 mod pack;
 mod parts;
 mod serve;

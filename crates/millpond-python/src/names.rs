@@ -36,7 +36,8 @@ impl Names {
         NAMES.get_or_try_init(py, || {
             let connection = py.import("multiprocessing.connection")?;
             let queues = py.import("multiprocessing.queues")?;
-            let stock_pickler = py.import("multiprocessing.reduction")?.getattr("ForkingPickler")?;
+            let stock_pickler =
+                py.import("multiprocessing.reduction")?.getattr("ForkingPickler")?;
             let stock_dumps = stock_pickler.getattr("dumps")?.getattr("__func__")?;
             let pickle = py.import("pickle")?;
             let pool = py.import("multiprocessing.pool")?;

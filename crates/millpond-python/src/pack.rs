@@ -78,7 +78,11 @@ impl<'py> Packer<'py> {
 
     /// Pickles `object`; `is_plain` vouches that no code of the user's can run by it. The bytes are
     /// valid until the next call.
-    pub(crate) fn pack(&mut self, object: &Bound<'py, PyAny>, is_plain: bool) -> PyResult<Packed<'_>> {
+    pub(crate) fn pack(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        is_plain: bool,
+    ) -> PyResult<Packed<'_>> {
         let names = Names::get(self.py)?;
         if !is_plain || self.class.is_none() {
             // User code may have replaced the pickler's class, or registered reducers.

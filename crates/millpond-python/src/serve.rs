@@ -168,14 +168,16 @@ fn run_task<'py>(
         }
     };
     let refused = match &reply {
-        Reply::Value(value) => match packer.pack(value, is_plain(value, &mut { PLAIN_COUNT_MAX })) {
-            Ok(packed) => {
-                let mut inner = desk.get().lock();
-                let told = inner.worker.complete(task, RESULT_VALUE, &[], packed.as_bytes());
-                told.map_err(|error| errors::to_python(&error)).err()
+        Reply::Value(value) => {
+            match packer.pack(value, is_plain(value, &mut { PLAIN_COUNT_MAX })) {
+                Ok(packed) => {
+                    let mut inner = desk.get().lock();
+                    let told = inner.worker.complete(task, RESULT_VALUE, &[], packed.as_bytes());
+                    told.map_err(|error| errors::to_python(&error)).err()
+                }
+                Err(error) => Some(error),
             }
-            Err(error) => Some(error),
-        },
+        }
         Reply::Error(note, bytes) => send_error(desk, task, note, bytes).err(),
     };
     if let Some(error) = refused {
@@ -206,9 +208,7 @@ fn raised<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
     error.clone_ref(py).into_value(py).into_bound(py).into_any()
 }
 
-fn encoded<'py>(
-    pair: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+fn encoded<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     pair.extract()
 }
 
@@ -244,18 +244,14 @@ fn call<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let kind = kind & !HAS_PARTS;
     if kind == TaskKind::Call as u32 {
-        let (func, args, kwds) =
-            (loaded.get_item(0)?, loaded.get_item(1)?, loaded.get_item(2)?);
-        if let (Ok(args), Ok(kwds)) =
-            (args.cast_exact::<PyTuple>(), kwds.cast_exact::<PyDict>())
-        {
+        let (func, args, kwds) = (loaded.get_item(0)?, loaded.get_item(1)?, loaded.get_item(2)?);
+        if let (Ok(args), Ok(kwds)) = (args.cast_exact::<PyTuple>(), kwds.cast_exact::<PyDict>()) {
             return func.call(args, (!kwds.is_empty()).then_some(kwds));
         }
         return helpers.spread.call1((func, args, kwds));
     }
     let names = Names::get(py)?;
-    let mapper =
-        if kind == TaskKind::Map as u32 { &names.mapstar } else { &names.starmapstar };
+    let mapper = if kind == TaskKind::Map as u32 { &names.mapstar } else { &names.starmapstar };
     mapper.bind(py).call1((loaded,))
 }
 

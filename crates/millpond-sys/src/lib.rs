@@ -24,7 +24,6 @@
 pub mod eventfd;
 pub mod file_range;
 pub mod futex;
-pub mod huge_pages;
 pub mod limits;
 pub mod mapping;
 pub mod memfd;

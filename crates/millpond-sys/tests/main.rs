@@ -6,7 +6,6 @@ mod error;
 mod eventfd;
 mod file_range;
 mod futex;
-mod huge_pages;
 mod limits;
 mod mapping;
 mod memfd;
