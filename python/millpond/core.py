@@ -297,9 +297,7 @@ class Core:
                 left_s = STUCK_TIME_S if left_s is None else min(left_s, STUCK_TIME_S)
             self.engine.rest(left_s)
 
-    def _displace_keeper(
-        self, me: int, is_ready: Callable[[], bool], left_s: float | None
-    ) -> None:
+    def _displace_keeper(self, me: int, is_ready: Callable[[], bool], left_s: float | None) -> None:
         """Ask the keeper to stop leading, and lead."""
         self._wanted.append(me)
         self.engine.kick()

@@ -100,7 +100,7 @@ class Feeder:
                 else:
                     item = next(iterator, _END)
                     is_last = item is _END
-            except Exception as error:  # noqa: BLE001 - it becomes the task's
+            except Exception as error:
                 job.offer_error(error)
                 is_last = False
                 iterator = iter(())

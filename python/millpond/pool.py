@@ -77,7 +77,7 @@ class Pool(stdlib_pool.Pool):
     _wrap_exception = True
 
     @staticmethod
-    def Process(ctx: BaseContext, *args: Any, **kwds: Any) -> BaseProcess:  # noqa: N802 - its name
+    def Process(ctx: BaseContext, *args: Any, **kwds: Any) -> BaseProcess:
         """Make a worker's process; subclasses may make another kind."""
         return ctx.Process(*args, **kwds)  # type: ignore[attr-defined,no-any-return]
 
@@ -128,7 +128,9 @@ class Pool(stdlib_pool.Pool):
         )
         core.state = self._state = RUN
 
-    def __del__(self, _warn: Any = warnings.warn, _run: str = RUN, _getpid: Any = os.getpid) -> None:
+    def __del__(
+        self, _warn: Any = warnings.warn, _run: str = RUN, _getpid: Any = os.getpid
+    ) -> None:
         if self._state == _run and self._pid == _getpid():
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
@@ -181,7 +183,10 @@ class Pool(stdlib_pool.Pool):
         return self._map(func, iterable, _MAP, chunksize, None, None, leads_soon=True).get()
 
     def starmap(
-        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
     ) -> list[T]:
         """Return the list of ``func(*item)`` for all items, in order."""
         return self._map(func, iterable, _STARMAP, chunksize, None, None, leads_soon=True).get()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Mapping
 
+    from millpond._native import Job
     from millpond.pool import Pool
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
@@ -38,7 +39,7 @@ class Result:
         error_callback: Called with the error of a failure, or None.
     """
 
-    _native: _native.Job
+    _native: Job
 
     def _begin(
         self,
@@ -93,7 +94,7 @@ class Result:
             if callback is not None:
                 try:
                     callback(value)
-                except BaseException as raised:  # noqa: BLE001 - it is handed on to whoever gets
+                except BaseException as raised:
                     error = raised
                     if not success and isinstance(value, BaseException) and raised is not value:
                         error.__context__ = value
@@ -258,7 +259,7 @@ class IMapIterator(Result, stdlib_pool.IMapIterator, Generic[T]):  # type: ignor
         while value is _EMPTY:
             left_s = None if end_s is None else end_s - time.monotonic()
             arrived: list[Any] = []
-            if not self._core.wait_until(self, lambda: self._arrives(arrived), left_s):
+            if not self._core.wait_until(self, functools.partial(self._arrives, arrived), left_s):
                 raise MultiprocessingTimeoutError from None
             value = arrived[0]
             if isinstance(value, _Raised):
@@ -270,7 +271,7 @@ class IMapIterator(Result, stdlib_pool.IMapIterator, Generic[T]):  # type: ignor
             return True
         try:
             value = self._pop()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the wait ends
+        except BaseException as error:
             arrived.append(_Raised(error))
             return True
         if value is _EMPTY:

@@ -114,11 +114,11 @@ def encode_error(error: BaseException, wrap: bool) -> tuple[bytes, bytes]:
         try:
             sent = ExceptionWithTraceback(error, error.__traceback__)
             note = sent.tb
-        except Exception:  # noqa: BLE001 - a repr of the user's may raise anything
+        except Exception:
             sent = error
     try:
         return note.encode("utf-8", "backslashreplace"), _dumps(sent)
-    except Exception as reason:  # noqa: BLE001 - pickling runs code of the user's
+    except Exception as reason:
         return encode_unsendable(reason, sent)
 
 
@@ -134,8 +134,10 @@ def encode_unsendable(reason: BaseException, value: object) -> tuple[bytes, byte
         return encode_error(reason, wrap=True)
     try:
         wrapped = MaybeEncodingError(reason, value)
-    except Exception as second:  # noqa: BLE001 - a repr of the user's may raise anything
-        wrapped = MaybeEncodingError(reason, f"<{type(value).__name__} whose repr raised {second!r}>")
+    except Exception as second:
+        wrapped = MaybeEncodingError(
+            reason, f"<{type(value).__name__} whose repr raised {second!r}>"
+        )
     return b"", _dumps(wrapped)
 
 

@@ -145,8 +145,8 @@ class Workers:
         if failure:
             note = failure[:note_len].decode("utf-8", "replace")
             try:
-                error = pickle.loads(failure[note_len:])  # noqa: S301 - our own worker wrote it
-            except Exception as raised:  # noqa: BLE001 - loading runs code of the user's
+                error = pickle.loads(failure[note_len:])
+            except Exception as raised:
                 raised.__cause__ = RemoteTraceback(note)  # type: ignore[no-untyped-call]
                 return raised
             if isinstance(error, BaseException):

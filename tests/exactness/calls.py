@@ -55,7 +55,7 @@ def attempt(call: Callable[[], object]) -> object:
     """The answer, or the error as a value."""
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - any error is an answer
+    except Exception as error:
         return told(error)
 
 
@@ -67,5 +67,5 @@ def drain(iterator: Iterator[object]) -> list[object]:
             found.append(next(iterator))
         except StopIteration:
             return found
-        except Exception as error:  # noqa: BLE001 - any error is an answer
+        except Exception as error:
             found.append(told(error))

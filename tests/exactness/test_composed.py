@@ -14,10 +14,11 @@ from exactness.composed import Case, cases, run_case
 EXAMPLES = int(os.environ.get("MILLPOND_EXAMPLES", "300"))
 
 
-def compare(start_method: str, examples: int) -> None:
+def compare(start_method: str, examples: int, tasks_per_worker: int | None = None) -> None:
     """Both pools are made once, with one worker each, so that everything has one order."""
     context = multiprocessing.get_context(start_method)
-    oracle, pool = context.Pool(1), millpond.Pool(1, context=context)
+    oracle = context.Pool(1, maxtasksperchild=tasks_per_worker)
+    pool = millpond.Pool(1, maxtasksperchild=tasks_per_worker, context=context)
 
     @settings(
         max_examples=examples,
@@ -52,3 +53,9 @@ def test_composed_programs_answer_alike() -> None:
 def test_composed_programs_answer_alike_in_workers_started_otherwise(start_method: str) -> None:
     """Nothing is inherited there; a tenth of the examples."""
     compare(start_method, EXAMPLES // 10)
+
+
+@pytest.mark.limit_s(60 + EXAMPLES)
+def test_composed_programs_answer_alike_in_workers_that_know_nothing() -> None:
+    """A worker for each task: all that a task names must be where it says."""
+    compare("fork", EXAMPLES // 5, tasks_per_worker=1)

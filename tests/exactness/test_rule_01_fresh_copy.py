@@ -229,7 +229,7 @@ def test_the_allocated_size_is_pristine_too(n: int) -> None:
     assert len(set(same(program))) == 1
 
 
-def default_argument(x: int, d: list[int] = list(range(HEAVY))) -> int:  # noqa: B006
+def default_argument(x: int, d: list[int] = list(range(HEAVY))) -> int:
     d.append(x)
     return len(d)
 

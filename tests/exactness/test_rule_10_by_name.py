@@ -32,7 +32,7 @@ def rebind_by_reload() -> None:
     """As `importlib.reload` does: every name of the module is a new object."""
     fresh = types.ModuleType(renamed.__name__)
     with open(renamed.__file__, encoding="utf-8") as source:
-        exec(  # noqa: S102 - what `importlib.reload` does
+        exec(
             compile(source.read().replace('"first"', '"reloaded"'), renamed.__file__, "exec"),
             fresh.__dict__,
         )
@@ -331,7 +331,7 @@ def test_an_error_of_a_task_arrives_whole(how: str, n: int) -> None:
         callee = partial(fail, d=ints(n))
         try:
             pool.apply(callee, (how,))
-        except Exception as error:  # noqa: BLE001 - any error is an answer
+        except Exception as error:
             cause = error.__cause__
             return error.args, vars(error), type(cause), error.__suppress_context__, type(error)
         return None
@@ -376,7 +376,7 @@ def test_the_remote_traceback_shows_where_it_was(how: str, n: int) -> None:
         for run in ("apply", "map 1", "imap 1", "starmap 1"):
             try:
                 RUNNERS[run](pool, partial(fail, d=ints(n)), [how])
-            except Exception as error:  # noqa: BLE001 - any error is an answer
+            except Exception as error:
                 assert isinstance(error.__cause__, RemoteTraceback)
                 seen.append((own_lines(str(error.__cause__)), error.__cause__.tb[:4]))
         return seen
@@ -435,7 +435,7 @@ def callback_told(pool: Pool, callee: Callable[..., Any], *args: Any) -> list[ob
     result = pool.apply_async(callee, args, error_callback=errors.append)
     try:
         result.get()
-    except Exception as error:  # noqa: BLE001 - any error is an answer
+    except Exception as error:
         return [told(error), [one is error for one in errors], result.successful()]
     return [errors]
 

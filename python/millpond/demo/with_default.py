@@ -14,6 +14,6 @@ ELEMENTS_VARIABLE = "MILLPOND_DEMO_ELEMENTS"
 
 def f(
     x: int,
-    dummy: list[int] = list(range(int(os.environ.get(ELEMENTS_VARIABLE, "10_000_000")))),  # noqa: B006, B008
+    dummy: list[int] = list(range(int(os.environ.get(ELEMENTS_VARIABLE, "10_000_000")))),
 ) -> int:
     return x
