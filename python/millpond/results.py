@@ -44,7 +44,7 @@ class Result:
     def _begin(
         self,
         pool: Pool,
-        native: _native.Job,
+        native: Job,
         func: object,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
@@ -202,7 +202,7 @@ class MapResult(ApplyResult[list[T]]):
     def __init__(
         self,
         pool: Pool,
-        native: _native.Job,
+        native: Job,
         func: object,
         chunksize: int,
         callback: Callable[[list[T]], object] | None,
@@ -229,7 +229,7 @@ class IMapIterator(Result, stdlib_pool.IMapIterator, Generic[T]):  # type: ignor
         func: The function.
     """
 
-    def __init__(self, pool: Pool, native: _native.Job, func: object) -> None:
+    def __init__(self, pool: Pool, native: Job, func: object) -> None:
         self._begin(pool, native, func, None, None)
         self._pop = native.pop
         self._has_buffer = False

@@ -173,7 +173,7 @@ UNPICKLABLE: dict[str, Callable[[], Any]] = {
     "nested function": _nested,
     "lock": threading.Lock,
     "generator": _generator,
-    "open file": lambda: open(os.devnull, encoding="utf-8"),  # noqa: SIM115
+    "open file": lambda: open(os.devnull, encoding="utf-8"),
     "module": lambda: types,
     "local class": lambda: type("Local", (), {})(),
     "raises": lambda: Refuses(),
