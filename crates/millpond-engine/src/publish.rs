@@ -122,7 +122,12 @@ impl<T: Send + 'static> Engine<T> {
         state.store.store(self.shared.table(), &mut state.space, bytes, kind)
     }
 
-    /// Lets go of a part that [`Self::store`] gave; it is freed when no task names it any more.
+    /// Holds a part once more, for as long as a dispatch that names it is being made.
+    pub fn hold(&self, part: StoreId) {
+        self.shared.lock().store.hold(part);
+    }
+
+    /// Lets go of a part that [`Self::store`] gave, or [`Self::hold`] held; it is freed when no task names it any more.
     pub fn let_go(&self, part: StoreId) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;

@@ -460,6 +460,22 @@ impl Engine {
     ) -> PyResult<bool> {
         let plan = live.parts.plan(py, &live.engine, candidates, packer)?;
         let hook = Bound::new(py, PartHook::new(plan))?;
+        let published = self.publish_with_hook(py, live, job, packer, task, kind, &hook);
+        hook.get().plan().let_go(&live.engine);
+        published
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
+    fn publish_with_hook<'py>(
+        &self,
+        py: Python<'py>,
+        live: &Live,
+        job: &Bound<'py, Job>,
+        packer: &mut Packer<'py>,
+        task: &Bound<'py, PyTuple>,
+        kind: u32,
+        hook: &Bound<'py, PartHook>,
+    ) -> PyResult<bool> {
         match packer.pack_with_hook(task.as_any(), hook.as_any()) {
             Ok(()) => {}
             // The hook takes room on the stack that the standard library's pickler has: once more

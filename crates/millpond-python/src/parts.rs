@@ -164,6 +164,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Lets go of the parts, once the task that names them holds them, or is not published.
+    pub(crate) fn let_go(&self, engine: &millpond_engine::Engine<Ticket>) {
+        for root in &self.roots {
+            engine.let_go(root.part.id);
+        }
+    }
+
     fn shares_atoms(&self, part: &Part) -> bool {
         self.roots.iter().any(|known| {
             let (few, many) = if known.part.memoized.len() < part.memoized.len() {
@@ -206,7 +213,13 @@ impl Parts {
             }
             let part = match self.verify(engine, root) {
                 Some(part) => Some(part),
-                None => self.store(py, engine, root, packer)?,
+                None => match self.store(py, engine, root, packer) {
+                    Ok(part) => part,
+                    Err(error) => {
+                        plan.let_go(engine);
+                        return Err(error);
+                    }
+                },
             };
             if let Some(part) = part {
                 // An atom that is memoized may stand in the callable before the part does; whether
@@ -216,6 +229,8 @@ impl Parts {
                 if part.memoized.is_empty() || (plan.is_simple && !plan.shares_atoms(&part)) {
                     let equals = plan.roots.iter().filter(|known| known.part.id == part.id);
                     let copy = equals.count() as u32;
+                    // What is planned next may push this one out of those that are kept.
+                    engine.hold(part.id);
                     plan.roots.push(PlannedRoot { address, part, copy });
                 }
             }
