@@ -8,6 +8,7 @@ answer is a portrait: types, values, and which places hold one object.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -243,6 +244,10 @@ class Doing:
     result: str
 
 
+def nothing() -> None:
+    """What comes after all tasks before it."""
+
+
 def forget() -> None:
     kept.clear()
 
@@ -375,17 +380,23 @@ def run_case(pool: Pool, case: Case) -> list[str]:
         lists = lists_in([first, second, items])
         attempt(lambda: ACTIONS[case.parent_action](lists[case.parent_where % len(lists)]))
 
-    def changing() -> Iterator[Any]:
+    def changing(drawn: threading.Event) -> Iterator[Any]:
         for item in items:
             change()
             yield item
+        drawn.set()
 
     seen = []
     for _ in range(case.rounds):
+        drawn = threading.Event()
         try:
-            answers = _call(pool, case, callee, first, second, items, change, changing())
+            answers = _call(pool, case, callee, first, second, items, change, changing(drawn))
         except Exception as error:
             answers = [told(error)]
+        if case.call.startswith("imap"):
+            # After an error the rest is drawn all the same, by another thread.
+            assert drawn.wait(30), "the iterable was not drawn to its end"
+            pool.apply(nothing)
         seen.append(clip(portrait(answers)))
         seen += [clip(portrait(answer, atoms=True)) for answer in answers if case.chunksize == 1]
         change()

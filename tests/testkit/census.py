@@ -90,8 +90,10 @@ def mappings() -> Counter[str]:
 
 
 def shared_names() -> Counter[str]:
-    """Names in /dev/shm."""
-    return Counter(os.listdir(SHM)) if os.path.isdir(SHM) else Counter()
+    """Names in /dev/shm, but for the semaphores that any program's `multiprocessing` makes there: the
+    folder is the whole machine's, and Millpond makes none."""
+    names = os.listdir(SHM) if os.path.isdir(SHM) else []
+    return Counter(name for name in names if not name.startswith("sem.mp-"))
 
 
 @dataclass(frozen=True)
