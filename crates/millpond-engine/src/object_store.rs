@@ -76,16 +76,23 @@ impl ObjectStore {
 
     /// Holds a part once more, for a task that names it.
     pub(crate) fn hold(&mut self, id: StoreId) {
-        if let Some(Some(part)) = self.parts.get_mut(id.entry as usize) {
-            debug_assert_eq!(part.id, id, "held parts are listed");
+        if let Some(Some(part)) = self.parts.get_mut(id.entry as usize)
+            && part.id == id
+        {
             part.holders += 1;
+        } else {
+            debug_assert!(false, "{id:?} is held while it is not stored");
         }
     }
 
     /// Lets a part go once; the last holder takes it off the list and frees its memory.
     pub(crate) fn let_go(&mut self, table: Table<'_>, space: &mut Space, id: StoreId) {
         let Some(place) = self.parts.get_mut(id.entry as usize) else { return };
-        let Some(part) = place else { return };
+        // An id of an earlier turn must not let go of the part that has its entry now.
+        let Some(part) = place.as_mut().filter(|part| part.id == id) else {
+            debug_assert!(false, "{id:?} is let go while it is not stored");
+            return;
+        };
         part.holders -= 1;
         if part.holders > 0 {
             return;
