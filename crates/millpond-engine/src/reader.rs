@@ -68,6 +68,13 @@ impl View {
         // its reader has to check anyway.
         unsafe { std::slice::from_raw_parts(self.address, self.len) }.to_vec()
     }
+
+    /// Copies the bytes into `target`, in the place of what it holds.
+    pub fn copy_to(&self, target: &mut Vec<u8>) {
+        target.clear();
+        // SAFETY: as in `to_vec`.
+        target.extend_from_slice(unsafe { std::slice::from_raw_parts(self.address, self.len) });
+    }
 }
 
 impl Reader {

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::direct;
 use crate::errors;
 use crate::job::{Job, Told};
 use crate::names::Names;
@@ -18,6 +19,9 @@ use crate::names::Names;
 pub(crate) const RESULT_VALUE: u32 = 0;
 /// Kind of a result: a note (the traceback's text), then what was raised, pickled.
 pub(crate) const RESULT_ERROR: u32 = 1;
+
+/// Kind of a result: what the function returned, by the direct codec.
+pub(crate) const RESULT_DIRECT: u32 = 2;
 
 /// What comes back with the end of each task.
 pub(crate) struct Ticket {
@@ -158,6 +162,12 @@ pub(crate) fn read_outcome(
     ticket: &Ticket,
 ) -> (bool, Py<PyAny>, Option<PyErr>) {
     let error = match outcome {
+        Outcome::Result { kind: RESULT_DIRECT, view, .. } => {
+            match direct::read_result(py, &view.to_vec()) {
+                Ok(value) => return (true, value.unbind(), None),
+                Err(error) => error,
+            }
+        }
         Outcome::Result { kind, view, note_len } => {
             let loaded = Names::get(py).and_then(|names| {
                 let class = Names::pickler_of(py, &names.connection)?;

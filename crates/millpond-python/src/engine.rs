@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::deliver::{Desk, Ticket, read_outcome, refusal};
+use crate::direct::{DIRECT, Encoder};
 use crate::errors;
 use crate::job::{Draw, HAS_PARTS, Job, TaskKind, Told};
 use crate::names::Names;
@@ -173,6 +174,7 @@ impl Engine {
     ) -> PyResult<u32> {
         let names = Names::get(py)?;
         let mut packer = Packer::new(py, &names.connection)?;
+        let mut encoder = Encoder::default();
         let native = job.get();
         let Some(live) = self.live() else { return Ok(Dispatched::NoRoom as u32) };
         loop {
@@ -206,7 +208,7 @@ impl Engine {
             };
             let is_single = drawn.kwds.is_some();
             let raised = drawn.raised;
-            match self.publish(py, &live, job, &mut packer, &drawn, only_plain) {
+            match self.publish(py, &live, job, &mut packer, &mut encoder, &drawn, only_plain) {
                 Ok(true) => {}
                 Ok(false) => {
                     if !is_single {
@@ -390,17 +392,31 @@ impl Engine {
 
     /// Pickles and publishes one task. Returns false if it is not plain and only plain ones are
     /// wanted. Errors are those of pickling.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
     fn publish<'py>(
         &self,
         py: Python<'py>,
         live: &Live,
         job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
+        encoder: &mut Encoder,
         drawn: &Drawn,
         only_plain: bool,
     ) -> PyResult<bool> {
         let func = drawn.func.bind(py);
         let second = drawn.second.bind(py);
+        if self.is_direct(py, packer, encoder, drawn)? {
+            let counted_len = encoder.pickled_len() + MESSAGE_OVERHEAD_LEN;
+            live.last_len.store(counted_len, Ordering::Relaxed);
+            let index = job.get().count_published();
+            let ticket = Ticket { job: job.clone().unbind(), index };
+            let kind = drawn.kind as u32 | DIRECT;
+            let bytes = encoder.bytes();
+            let refused =
+                live.engine.publish(Task { ticket, kind, bytes, parts: &[], counted_len });
+            self.settle_refusal(py, refused);
+            return Ok(true);
+        }
         let task = match (&drawn.kwds, drawn.kind) {
             (Some(kwds), _) => PyTuple::new(py, [func, second, kwds.bind(py)])?,
             (None, TaskKind::Call) => {
@@ -421,6 +437,25 @@ impl Engine {
             }
         }
         self.publish_packed(py, live, job, packer, &task, kind, is_plain)
+    }
+
+    /// Writes a task of atoms into `encoder`. Returns false for all others.
+    fn is_direct(
+        &self,
+        py: Python<'_>,
+        packer: &mut Packer<'_>,
+        encoder: &mut Encoder,
+        drawn: &Drawn,
+    ) -> PyResult<bool> {
+        if drawn.raised || !packer.is_stock()? {
+            return Ok(false);
+        }
+        let names = Names::get(py)?;
+        let (func, second) = (drawn.func.bind(py), drawn.second.bind(py));
+        Ok(match (&drawn.kwds, drawn.kind) {
+            (None, TaskKind::Call) => encoder.call_of_item(names, func, second),
+            (kwds, _) => encoder.task(names, func, second, kwds.as_ref().map(|kwds| kwds.bind(py))),
+        })
     }
 
     /// Pickles and publishes one task whole.

@@ -4,7 +4,9 @@
 //! here, what knows tasks as bytes in `millpond-engine`.
 
 mod atoms;
+mod by_name;
 mod deliver;
+mod direct;
 mod engine;
 mod errors;
 mod job;

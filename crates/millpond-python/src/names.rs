@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyModule;
+use pyo3::types::{PyDict, PyModule};
 
 /// What the hot paths need of the standard library.
 pub(crate) struct Names {
@@ -26,6 +26,8 @@ pub(crate) struct Names {
     pub(crate) reraise: Py<PyAny>,
     pub(crate) mapstar: Py<PyAny>,
     pub(crate) starmapstar: Py<PyAny>,
+    /// `copyreg._extension_registry`: names that pickle sends as numbers.
+    pub(crate) extension_registry: Py<PyDict>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
@@ -55,6 +57,11 @@ impl Names {
                 reraise: pool.getattr("_helper_reraises_exception")?.unbind(),
                 mapstar: pool.getattr("mapstar")?.unbind(),
                 starmapstar: pool.getattr("starmapstar")?.unbind(),
+                extension_registry: py
+                    .import("copyreg")?
+                    .getattr("_extension_registry")?
+                    .cast_into()?
+                    .unbind(),
             })
         })
     }
@@ -73,6 +80,12 @@ impl Names {
             return Ok(false);
         }
         let py = class.py();
+        let body = class.getattr(pyo3::intern!(py, "__dict__"))?;
+        for hook in [pyo3::intern!(py, "persistent_id"), pyo3::intern!(py, "reducer_override")] {
+            if body.contains(hook)? {
+                return Ok(false);
+            }
+        }
         let dumps = class.getattr(pyo3::intern!(py, "dumps"))?;
         Ok(dumps.getattr(pyo3::intern!(py, "__func__"))?.is(&self.stock_dumps))
     }

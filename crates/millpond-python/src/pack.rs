@@ -64,7 +64,9 @@ pub(crate) struct Packer<'py> {
     py: Python<'py>,
     module: &'py Py<PyModule>,
     sink: Bound<'py, Sink>,
-    class: Option<Bound<'py, PyAny>>,
+    /// The class that pickles, and whether it is the stock one, as long as no code of the user's can
+    /// have changed that.
+    class: Option<(Bound<'py, PyAny>, bool)>,
     pickler: Option<Bound<'py, PyAny>>,
 }
 
@@ -83,18 +85,20 @@ impl<'py> Packer<'py> {
         object: &Bound<'py, PyAny>,
         is_plain: bool,
     ) -> PyResult<Packed<'_>> {
-        let names = Names::get(self.py)?;
-        if !is_plain || self.class.is_none() {
-            // User code may have replaced the pickler's class, or registered reducers.
+        if !is_plain {
+            // What was pickled before may have registered reducers.
             self.pickler = None;
-            self.class = Some(Names::pickler_of(self.py, self.module)?);
         }
-        let class = self.class.clone().unwrap_or_else(|| self.py.None().into_bound(self.py));
-        if !names.is_stock(&class)? {
+        let (class, is_stock) = self.class()?;
+        if !is_plain {
+            // User code that runs below may replace the class.
+            self.class = None;
+        }
+        if !is_stock {
+            self.class = None;
             let pickled = class.call_method1(pyo3::intern!(self.py, "dumps"), (object,))?;
             self.sink.get().lock().clear();
             append_buffer(&pickled, &mut self.sink.get().lock())?;
-            self.class = None;
             return Ok(self.packed());
         }
         let pickler = match self.pickler.take() {
@@ -117,6 +121,7 @@ impl<'py> Packer<'py> {
         hook: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let names = Names::get(self.py)?;
+        self.class = None;
         let pickler = names.stock_pickler.bind(self.py).call1((&self.sink,))?;
         pickler.setattr(pyo3::intern!(self.py, "persistent_id"), hook)?;
         self.dump(&pickler, object)
@@ -140,8 +145,18 @@ impl<'py> Packer<'py> {
     }
 
     /// Returns whether the class that pickles now is the standard library's own.
-    pub(crate) fn is_stock(&self) -> PyResult<bool> {
-        Names::get(self.py)?.is_stock(&Names::pickler_of(self.py, self.module)?)
+    pub(crate) fn is_stock(&mut self) -> PyResult<bool> {
+        Ok(self.class()?.1)
+    }
+
+    fn class(&mut self) -> PyResult<(Bound<'py, PyAny>, bool)> {
+        if let Some(known) = &self.class {
+            return Ok(known.clone());
+        }
+        let class = Names::pickler_of(self.py, self.module)?;
+        let is_stock = Names::get(self.py)?.is_stock(&class)?;
+        self.class = Some((class.clone(), is_stock));
+        Ok((class, is_stock))
     }
 }
 

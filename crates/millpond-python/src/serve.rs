@@ -5,7 +5,8 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::deliver::{RESULT_ERROR, RESULT_VALUE, load_view};
+use crate::deliver::{RESULT_DIRECT, RESULT_ERROR, RESULT_VALUE, load_view};
+use crate::direct::{self, DIRECT, Encoder, NameCache};
 use crate::errors;
 use crate::job::{HAS_PARTS, TaskKind};
 use crate::names::Names;
@@ -97,6 +98,7 @@ fn run_tasks<'py>(
 ) -> PyResult<()> {
     let names = Names::get(py)?;
     let mut packer = Packer::new(py, &names.queues)?;
+    let mut codec = Codec::default();
     let mut completed = 0;
     while task_count_max.is_none_or(|most| completed < most) {
         let claimed = desk.get().lock().worker.claim();
@@ -107,7 +109,7 @@ fn run_tasks<'py>(
                 None => break,
             },
         };
-        run_task(py, desk, &mut packer, &task, helpers)?;
+        run_task(py, desk, &mut packer, &mut codec, &task, helpers)?;
         completed += 1;
         settle(py, desk);
     }
@@ -142,21 +144,30 @@ enum Reply<'py> {
     Error(Bound<'py, PyBytes>, Bound<'py, PyBytes>),
 }
 
+/// What the direct codec keeps from task to task.
+#[derive(Default)]
+struct Codec {
+    encoder: Encoder,
+    names: NameCache,
+    bytes: Vec<u8>,
+}
+
 fn run_task<'py>(
     py: Python<'py>,
     desk: &Bound<'py, WorkerDesk>,
     packer: &mut Packer<'py>,
+    codec: &mut Codec,
     task: &TaskRef,
     helpers: &Helpers<'py>,
 ) -> PyResult<()> {
     desk.get().lock().worker.begin(task);
     // The arguments live until the result is out, as in the standard library.
-    let loaded = load_task(py, desk, task);
+    let loaded = load_task(py, desk, codec, task);
     let reply = match &loaded {
-        Ok(loaded) => match call(py, task.kind, loaded, helpers) {
+        Ok(loaded) => match call(py, task, loaded, helpers) {
             Ok(value) => Reply::Value(value),
             Err(error) => {
-                let wrap = !is_reraise(py, loaded)?;
+                let wrap = !loaded.func.is(&Names::get(py)?.reraise);
                 let (note, bytes) =
                     encoded(&helpers.encode_error.call1((raised(py, &error), wrap))?)?;
                 Reply::Error(note, bytes)
@@ -168,6 +179,13 @@ fn run_task<'py>(
         }
     };
     let refused = match &reply {
+        Reply::Value(value)
+            if packer.is_stock()? && codec.encoder.result(value, is_chunk(task)) =>
+        {
+            let mut inner = desk.get().lock();
+            let told = inner.worker.complete(task, RESULT_DIRECT, &[], codec.encoder.bytes());
+            told.map_err(|error| errors::to_python(&error)).err()
+        }
         Reply::Value(value) => {
             match packer.pack(value, is_plain(value, &mut { PLAIN_COUNT_MAX })) {
                 Ok(packed) => {
@@ -212,15 +230,36 @@ fn encoded<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Boun
     pair.extract()
 }
 
+fn is_chunk(task: &TaskRef) -> bool {
+    task.kind & !(HAS_PARTS | DIRECT) != TaskKind::Call as u32
+}
+
+/// A task as it was loaded.
+struct Loaded<'py> {
+    func: Bound<'py, PyAny>,
+    /// The positional arguments, or the chunk.
+    second: Bound<'py, PyAny>,
+    /// Whatever was given as keyword arguments; None for none, and for chunks.
+    kwds: Option<Bound<'py, PyAny>>,
+}
+
 /// Loads (func, args, kwds), or (func, chunk).
 fn load_task<'py>(
     py: Python<'py>,
     desk: &Bound<'py, WorkerDesk>,
+    codec: &mut Codec,
     task: &TaskRef,
-) -> PyResult<Bound<'py, PyTuple>> {
+) -> PyResult<Loaded<'py>> {
     let names = Names::get(py)?;
     let view = desk.get().lock().worker.payload(task);
     let view = view.map_err(|error| errors::to_python(&error))?;
+    if task.kind & DIRECT != 0 {
+        view.copy_to(&mut codec.bytes);
+        let (cache, has_keywords) = (&mut codec.names, !is_chunk(task));
+        let call = direct::read_task(py, names, cache, &codec.bytes, has_keywords)?;
+        let kwds = call.kwds.map(Bound::into_any);
+        return Ok(Loaded { func: call.func, second: call.second.into_any(), kwds });
+    }
     let loaded = if task.kind & HAS_PARTS == 0 {
         let class = Names::pickler_of(py, &names.queues)?;
         let loads = class.getattr(pyo3::intern!(py, "loads"))?;
@@ -233,30 +272,33 @@ fn load_task<'py>(
         unpickler.setattr(pyo3::intern!(py, "persistent_load"), desk)?;
         unpickler.call_method0(pyo3::intern!(py, "load"))?
     };
-    Ok(loaded.cast_into::<PyTuple>()?)
+    let loaded = loaded.cast_into::<PyTuple>()?;
+    let kwds = if is_chunk(task) { None } else { Some(loaded.get_item(2)?) };
+    Ok(Loaded { func: loaded.get_item(0)?, second: loaded.get_item(1)?, kwds })
 }
 
 fn call<'py>(
     py: Python<'py>,
-    kind: u32,
-    loaded: &Bound<'py, PyTuple>,
+    task: &TaskRef,
+    loaded: &Loaded<'py>,
     helpers: &Helpers<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let kind = kind & !HAS_PARTS;
-    if kind == TaskKind::Call as u32 {
-        let (func, args, kwds) = (loaded.get_item(0)?, loaded.get_item(1)?, loaded.get_item(2)?);
-        if let (Ok(args), Ok(kwds)) = (args.cast_exact::<PyTuple>(), kwds.cast_exact::<PyDict>()) {
-            return func.call(args, (!kwds.is_empty()).then_some(kwds));
-        }
-        return helpers.spread.call1((func, args, kwds));
+    let Loaded { func, second, kwds } = loaded;
+    if is_chunk(task) {
+        let names = Names::get(py)?;
+        let is_map = task.kind & !(HAS_PARTS | DIRECT) == TaskKind::Map as u32;
+        let mapper = if is_map { &names.mapstar } else { &names.starmapstar };
+        return mapper.bind(py).call1(((func, second),));
     }
-    let names = Names::get(py)?;
-    let mapper = if kind == TaskKind::Map as u32 { &names.mapstar } else { &names.starmapstar };
-    mapper.bind(py).call1((loaded,))
-}
-
-fn is_reraise(py: Python<'_>, loaded: &Bound<'_, PyTuple>) -> PyResult<bool> {
-    Ok(loaded.get_item(0)?.is(&Names::get(py)?.reraise))
+    let args = second.cast_exact::<PyTuple>();
+    match (args, kwds) {
+        (Ok(args), None) => func.call1(args),
+        (Ok(args), Some(kwds)) if kwds.is_exact_instance_of::<PyDict>() => {
+            let kwds = kwds.cast_exact::<PyDict>()?;
+            func.call(args, (!kwds.is_empty()).then_some(kwds))
+        }
+        (_, kwds) => helpers.spread.call1((func, second, kwds)),
+    }
 }
 
 /// After a task has been dropped: proves that it left the parts as they were.
