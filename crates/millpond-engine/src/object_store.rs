@@ -47,24 +47,58 @@ impl ObjectStore {
         kind: u64,
     ) -> Result<StoreId> {
         let hash = XxHash3_128::oneshot(bytes);
-        // An equal hash is a hint; only equal bytes make the parts one.
-        if let Some(&entry) = self.by_content.get(&hash)
-            && let Some(Some(part)) = self.parts.get_mut(entry as usize)
-            && part.kind == kind
-            && space.holds(&part.block, bytes)
-        {
-            part.holders += 1;
-            return Ok(part.id);
+        if let Some(id) = self.find(hash, kind, |block| space.holds(block, bytes)) {
+            return Ok(id);
         }
+        let block = space.store(&[bytes])?;
+        self.list(table, space, block, hash, kind)
+    }
+
+    /// Lists a block that has been written, unless its bytes are stored already, and holds the part
+    /// once for the caller.
+    pub(crate) fn store_block(
+        &mut self,
+        table: Table<'_>,
+        space: &mut Space,
+        block: Block,
+        hash: u128,
+        kind: u64,
+    ) -> Result<StoreId> {
+        if let Some(id) = self.find(hash, kind, |stored| space.are_equal(stored, &block)) {
+            space.give_back(block);
+            return Ok(id);
+        }
+        self.list(table, space, block, hash, kind)
+    }
+
+    /// Finds stored bytes. An equal hash is a hint; only equal bytes make the parts one.
+    fn find(
+        &mut self,
+        hash: u128,
+        kind: u64,
+        is_equal: impl FnOnce(&Block) -> bool,
+    ) -> Option<StoreId> {
+        let entry = *self.by_content.get(&hash)?;
+        let part = self.parts.get_mut(entry as usize)?.as_mut()?;
+        if part.kind != kind || !is_equal(&part.block) {
+            return None;
+        }
+        part.holders += 1;
+        Some(part.id)
+    }
+
+    fn list(
+        &mut self,
+        table: Table<'_>,
+        space: &mut Space,
+        block: Block,
+        hash: u128,
+        kind: u64,
+    ) -> Result<StoreId> {
         let Some(entry) = self.free.pop() else {
-            return Err(Error::no_room(bytes.len() as u64, self.bytes));
-        };
-        let block = match space.store(&[bytes]) {
-            Ok(block) => block,
-            Err(error) => {
-                self.free.push(entry);
-                return Err(error);
-            }
+            let len = block.len;
+            space.give_back(block);
+            return Err(Error::no_room(len, self.bytes));
         };
         let at = StoredAt { offset: block.offset, len: block.len, kind };
         let id = table.store_list(entry, at);
@@ -111,24 +145,44 @@ impl ObjectStore {
 
 impl Space {
     /// Tells whether a block holds just these bytes.
-    pub(crate) fn holds(&self, block: &Block, bytes: &[u8]) -> bool {
-        if block.len != bytes.len() as u64 {
+    fn holds(&self, block: &Block, bytes: &[u8]) -> bool {
+        block.len == bytes.len() as u64
+            && BlockView::of(self, block).is_some_and(|view| view.bytes() == bytes)
+    }
+
+    /// Tells whether two blocks hold the same bytes.
+    fn are_equal(&self, one: &Block, other: &Block) -> bool {
+        let (Some(one), Some(other)) = (BlockView::of(self, one), BlockView::of(self, other))
+        else {
             return false;
-        }
-        let page = millpond_sys::mapping::page_size() as u64;
-        let from = block.offset / page * page;
-        let len = (block.offset + block.len - from) as usize;
-        let access = millpond_sys::mapping::Access::ReadOnly;
-        Mapping::new(self.fd(), from, len, access)
-            .is_ok_and(|mapping| equal(&mapping, (block.offset - from) as usize, bytes))
+        };
+        one.bytes() == other.bytes()
     }
 }
 
-#[allow(unsafe_code, reason = "the stored bytes lie in a mapping")]
-fn equal(mapping: &Mapping, at: usize, bytes: &[u8]) -> bool {
-    assert!(at + bytes.len() <= mapping.len(), "the block lies in the mapping");
-    // SAFETY: the range was checked. This process is the only writer of its arena and the block is
-    // held, so nothing changes under the slice.
-    let stored = unsafe { std::slice::from_raw_parts(mapping.as_ptr().add(at), bytes.len()) };
-    stored == bytes
+/// A mapping of one block, for a comparison.
+struct BlockView {
+    mapping: Mapping,
+    at: usize,
+    len: usize,
+}
+
+impl BlockView {
+    fn of(space: &Space, block: &Block) -> Option<Self> {
+        let page = millpond_sys::mapping::page_size() as u64;
+        let from = block.offset / page * page;
+        let at = (block.offset - from) as usize;
+        let len = block.len as usize;
+        let access = millpond_sys::mapping::Access::ReadOnly;
+        let mapping = Mapping::new(space.fd(), from, at + len, access).ok()?;
+        Some(Self { mapping, at, len })
+    }
+
+    #[allow(unsafe_code, reason = "the stored bytes lie in a mapping")]
+    fn bytes(&self) -> &[u8] {
+        assert!(self.at + self.len <= self.mapping.len(), "the block lies in the mapping");
+        // SAFETY: the range was checked. This process is the only writer of its arena and the block
+        // is held, so nothing changes under the slice.
+        unsafe { std::slice::from_raw_parts(self.mapping.as_ptr().add(self.at), self.len) }
+    }
 }

@@ -2,9 +2,13 @@
 
 use millpond_sys::futex;
 use millpond_table::{INLINE_LEN, Payload, StoreId};
+use twox_hash::XxHash3_128;
 
 use crate::error::{Error, Result};
 use crate::parent::Engine;
+
+/// Bytes of a piece in which a large part is made: it stays in the processor's cache.
+const PIECE_LEN: u64 = 512 << 10;
 
 /// A task, as the front gives it.
 #[derive(Debug)]
@@ -120,6 +124,46 @@ impl<T: Send + 'static> Engine<T> {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         state.store.store(self.shared.table(), &mut state.space, bytes, kind)
+    }
+
+    /// Stores a part of `len` bytes that `fill` makes piece by piece, so that they need not lie in
+    /// memory as a whole; or finds its equal, and holds it for the front. `fill` is called without
+    /// a lock, with the next piece to be filled, and returns false to give up.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub fn store_pieces(
+        &self,
+        len: u64,
+        kind: u64,
+        mut fill: impl FnMut(&mut [u8]) -> bool,
+    ) -> Result<Option<StoreId>> {
+        let block = self.shared.lock().space.allocate(len)?;
+        let mut hash = XxHash3_128::new();
+        let mut piece = vec![0; PIECE_LEN.min(len) as usize];
+        let mut done = 0;
+        while done < len {
+            let piece = &mut piece[..PIECE_LEN.min(len - done) as usize];
+            let is_filled = fill(piece);
+            let mut guard = self.shared.lock();
+            let written = if is_filled {
+                guard.space.write(&block, block.offset + done, piece)
+            } else {
+                Ok(())
+            };
+            if !is_filled || written.is_err() {
+                guard.space.give_back(block);
+                return written.map(|()| None);
+            }
+            drop(guard);
+            hash.write(piece);
+            done += piece.len() as u64;
+        }
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let hash = hash.finish_128();
+        let table = self.shared.table();
+        state.store.store_block(table, &mut state.space, block, hash, kind).map(Some)
     }
 
     /// Holds a part once more, for as long as a dispatch that names it is being made.

@@ -51,7 +51,8 @@ impl Space {
         Ok(block)
     }
 
-    fn write(&mut self, block: &Block, offset: u64, bytes: &[u8]) -> Result<()> {
+    /// Writes bytes at an offset of the file that lies in `block`.
+    pub(crate) fn write(&mut self, block: &Block, offset: u64, bytes: &[u8]) -> Result<()> {
         if block.is_large {
             // Cold pages are touched at half the cost by `pwrite`, and a full memory is an error
             // here where a store would be SIGBUS.
@@ -74,7 +75,8 @@ impl Space {
         Ok(())
     }
 
-    fn allocate(&mut self, len: u64) -> Result<Block> {
+    /// Finds room for `len` bytes, which are to be written.
+    pub(crate) fn allocate(&mut self, len: u64) -> Result<Block> {
         let fits = |block: &Block| block.capacity >= len && block.capacity <= 2 * len;
         if let Some(found) = self.warm.iter().rposition(fits) {
             let mut block = self.warm.swap_remove(found);

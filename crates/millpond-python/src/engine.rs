@@ -493,7 +493,7 @@ impl Engine {
         kind: u32,
         candidates: &Candidates<'py>,
     ) -> PyResult<bool> {
-        let plan = live.parts.plan(py, &live.engine, candidates, packer)?;
+        let plan = live.parts.plan(&live.engine, candidates, packer)?;
         let hook = Bound::new(py, PartHook::new(plan))?;
         let published = self.publish_with_hook(py, live, job, packer, task, kind, &hook);
         hook.get().plan().let_go(&live.engine);

@@ -3,16 +3,18 @@
 //! A switchboard: it converts, calls the engine and maps errors. What knows Python's objects lies
 //! here, what knows tasks as bytes in `millpond-engine`.
 
-mod atoms;
 mod by_name;
 mod deliver;
 mod direct;
 mod engine;
 mod errors;
+mod items;
 mod job;
 mod names;
 mod pack;
+mod packed;
 mod parts;
+mod saved;
 mod serve;
 mod worker_parts;
 

@@ -167,10 +167,6 @@ impl Packed<'_> {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
-
-    pub(crate) fn take(mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0)
-    }
 }
 
 /// The most objects that are looked at to tell whether a task is plain.

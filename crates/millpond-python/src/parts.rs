@@ -10,11 +10,13 @@ use millpond_engine::StoreId;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::atoms::{self, Items, Packed, PackedBytes, PartKind, SavedAtoms};
 use crate::deliver::Ticket;
 use crate::errors;
+use crate::items::Items;
 use crate::names::Names;
 use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
+use crate::packed::{PartKind, StoredNumbers, store_numbers};
+use crate::saved::{self, SavedAtoms};
 
 /// Items from which on a flat list or tuple of atoms is a heavy part. Below it, its pickle of some
 /// kilobytes is made and loaded in the time that the store's bookkeeping takes.
@@ -200,7 +202,6 @@ impl Parts {
     /// part, or cannot be stored, is left to the pickler.
     pub(crate) fn plan<'py>(
         &self,
-        py: Python<'py>,
         engine: &millpond_engine::Engine<Ticket>,
         candidates: &Candidates<'py>,
         packer: &mut Packer<'py>,
@@ -213,7 +214,7 @@ impl Parts {
             }
             let part = match self.verify(engine, root) {
                 Some(part) => Some(part),
-                None => match self.store(py, engine, root, packer) {
+                None => match self.store(engine, root, packer) {
                     Ok(part) => part,
                     Err(error) => {
                         plan.let_go(engine);
@@ -272,38 +273,37 @@ impl Parts {
 
     fn store<'py>(
         &self,
-        py: Python<'py>,
         engine: &millpond_engine::Engine<Ticket>,
         root: &Bound<'py, PyAny>,
         packer: &mut Packer<'py>,
     ) -> PyResult<Option<Arc<Part>>> {
         let Some(items) = Items::of(root) else { return Ok(None) };
         let is_list = items.is_list;
-        let packed = match atoms::pack_numbers(&items) {
-            Some(packed) => packed,
-            None => {
-                let Some(saved) = atoms::save(&items) else { return Ok(None) };
-                let bytes = packer.pack(root, true)?.take();
-                let counted_len = bytes.len() as u64;
-                Packed { bytes: PackedBytes::Pickle(bytes), saved, counted_len }
-            }
-        };
-        let Packed { bytes, saved, counted_len } = packed;
-        let kind = bytes.kind() as u64;
         // The GIL is kept: were it let go, the root could change before its task is pickled.
-        let stored = engine.store(bytes.as_bytes(), kind);
-        let id = match stored {
-            Ok(id) => id,
+        let (saved, stored) = match store_numbers(engine, &items) {
+            Ok(Some(stored)) => {
+                let Some(saved) = saved::save(&items) else { return Ok(None) };
+                (saved, Ok((stored, HashMap::new())))
+            }
+            Ok(None) => {
+                let Some(saved) = saved::save(&items) else { return Ok(None) };
+                let packed = packer.pack(root, true)?;
+                let len = packed.as_bytes().len() as u64;
+                let id = engine.store(packed.as_bytes(), PartKind::Pickle.bits());
+                let stored = |id| StoredNumbers { id, stored_len: len, counted_len: len };
+                let memoized = saved.memoized();
+                (saved, id.map(|id| (stored(id), memoized)))
+            }
+            Err(error) if error.is_out_of_memory() => return Ok(None),
+            Err(error) => return Err(errors::to_python(&error)),
+        };
+        let (StoredNumbers { id, stored_len, counted_len }, memoized) = match stored {
+            Ok(stored) => stored,
             Err(error) if error.is_out_of_memory() => return Ok(None),
             Err(error) => return Err(errors::to_python(&error)),
         };
         self.pickled.fetch_add(1, Ordering::Relaxed);
-        self.pickled_bytes.fetch_add(bytes.as_bytes().len() as u64, Ordering::Relaxed);
-        let memoized = match bytes.kind() {
-            PartKind::Pickle => saved.memoized(),
-            // Numbers are not memoized.
-            _ => HashMap::new(),
-        };
+        self.pickled_bytes.fetch_add(stored_len, Ordering::Relaxed);
         let part = Arc::new(Part {
             address_hint: root.as_ptr().addr(),
             is_list,
@@ -320,7 +320,6 @@ impl Parts {
         if let Some(surplus) = surplus {
             engine.let_go(surplus.id);
         }
-        drop(py.None());
         Ok(Some(part))
     }
 

@@ -10,10 +10,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PySequence;
 
-use crate::atoms::{self, Items, PartKind, SavedAtoms};
 use crate::deliver::load_view;
 use crate::errors;
+use crate::items::Items;
 use crate::names::Names;
+use crate::packed::{PartKind, unpack_numbers};
+use crate::saved::{self, SavedAtoms};
 
 /// Indices of `millpond_engine::Seat::COUNTS`.
 const LOADED: usize = 1;
@@ -82,18 +84,17 @@ impl Inner {
         let Some((view, kind)) = stored else {
             return Err(PyRuntimeError::new_err(format!("part {:?} is not in the store", id.0)));
         };
-        let (live, saved) = match PartKind::from_bits(kind) {
+        let live = match PartKind::from_bits(kind) {
             PartKind::Pickle => {
-                let loads = Names::get(py)?.loads.bind(py);
-                let live = load_view(py, loads, &view, 0)?.into_bound(py);
-                let saved = Items::of(&live).as_ref().and_then(atoms::save);
-                let Some(saved) = saved else {
-                    return Err(PyRuntimeError::new_err("a stored part is not a list of atoms"));
-                };
-                (live, saved)
+                load_view(py, Names::get(py)?.loads.bind(py), &view, 0)?.into_bound(py)
             }
             // SAFETY: the view's bytes are readable as long as it lives.
-            kind => unsafe { atoms::unpack_numbers(py, kind, view.as_ptr(), view.len())? },
+            PartKind::Numbers { is_list, width } => unsafe {
+                unpack_numbers(py, is_list, width, view.as_ptr(), view.len())?
+            },
+        };
+        let Some(saved) = Items::of(&live).as_ref().and_then(saved::save) else {
+            return Err(PyRuntimeError::new_err("a stored part is not a list of atoms"));
         };
         let allocated = Items::of(&live).map_or(0, |items| items.allocated);
         let live = live.unbind();

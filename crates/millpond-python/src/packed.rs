@@ -1,0 +1,263 @@
+//! Flat lists and tuples of numbers, packed into their bytes and unpacked, faster than by pickle.
+//!
+//! What is unpacked cannot be told from what unpickling makes: types and values are the same, numbers
+//! have no identity that pickle keeps, and a list is filled in pickle's steps, so that its allocated
+//! length is the same.
+#![allow(unsafe_code, reason = "numbers are read from and written into CPython's own structures")]
+
+use millpond_engine::{Engine, Result, StoreId};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::deliver::Ticket;
+use crate::items::Items;
+
+/// How a stored part's bytes are to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PartKind {
+    /// A pickle of the whole list or tuple.
+    Pickle,
+    /// Numbers, of a list or of a tuple.
+    Numbers { is_list: bool, width: Width },
+}
+
+/// The bytes of a packed number, in native order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(crate) enum Width {
+    /// Ints of 4 bytes.
+    Int32 = 1,
+    /// Ints of 8 bytes.
+    Int64 = 2,
+    /// Floats of 8 bytes.
+    Float64 = 3,
+}
+
+/// Set in a kind's bits for a tuple.
+const TUPLE: u64 = 8;
+
+impl PartKind {
+    pub(crate) fn bits(self) -> u64 {
+        match self {
+            Self::Pickle => 0,
+            Self::Numbers { is_list, width } => width as u64 | if is_list { 0 } else { TUPLE },
+        }
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        let width = match bits & !TUPLE {
+            1 => Width::Int32,
+            2 => Width::Int64,
+            3 => Width::Float64,
+            _ => return Self::Pickle,
+        };
+        Self::Numbers { is_list: bits & TUPLE == 0, width }
+    }
+}
+
+impl Width {
+    const fn byte_len(self) -> usize {
+        match self {
+            Self::Int32 => 4,
+            Self::Int64 | Self::Float64 => 8,
+        }
+    }
+}
+
+/// A list or tuple of numbers that has been stored.
+pub(crate) struct StoredNumbers {
+    pub(crate) id: StoreId,
+    pub(crate) stored_len: u64,
+    /// Its size in bytes in a pickle, about.
+    pub(crate) counted_len: u64,
+}
+
+/// Stores a list or tuple of exact ints of up to 64 bits, or of exact floats. `None` for all else.
+pub(crate) fn store_numbers(
+    engine: &Engine<Ticket>,
+    items: &Items<'_>,
+) -> Result<Option<StoredNumbers>> {
+    let Some(&first) = items.as_slice().first() else { return Ok(None) };
+    // SAFETY: the items are live objects, and the GIL is held by whoever has the borrow.
+    let (is_int, is_float) =
+        unsafe { (ffi::PyLong_CheckExact(first) != 0, ffi::PyFloat_CheckExact(first) != 0) };
+    // Most ints fit four bytes; the first that does not begins it anew.
+    let widths: &[Width] = match (is_int, is_float) {
+        (true, _) => &[Width::Int32, Width::Int64],
+        (_, true) => &[Width::Float64],
+        _ => &[],
+    };
+    for &width in widths {
+        let mut rest = items.as_slice();
+        let mut counted_len = 0;
+        let stored_len = (rest.len() * width.byte_len()) as u64;
+        let kind = PartKind::Numbers { is_list: items.is_list, width };
+        let stored = engine.store_pieces(stored_len, kind.bits(), |piece| {
+            let (now, later) = rest.split_at(piece.len() / width.byte_len());
+            rest = later;
+            // SAFETY: as above; no Python runs between the pieces.
+            unsafe {
+                match width {
+                    Width::Int32 => pack_ints32(now, piece, &mut counted_len),
+                    Width::Int64 => pack_ints64(now, piece, &mut counted_len),
+                    Width::Float64 => pack_floats(now, piece, &mut counted_len),
+                }
+            }
+        })?;
+        if let Some(id) = stored {
+            return Ok(Some(StoredNumbers { id, stored_len, counted_len }));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns an exact int's value, if it has 64 bits. `item` is a live object and the GIL is held.
+unsafe fn int_of(item: *mut ffi::PyObject) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: the conversion of an exact int runs no Python and sets no error.
+    let value = unsafe {
+        if ffi::PyLong_CheckExact(item) == 0 {
+            return None;
+        }
+        ffi::PyLong_AsLongLongAndOverflow(item, &raw mut overflow)
+    };
+    (overflow == 0).then_some(value)
+}
+
+unsafe fn pack_ints32(
+    items: &[*mut ffi::PyObject],
+    piece: &mut [u8],
+    counted_len: &mut u64,
+) -> bool {
+    for (&item, bytes) in items.iter().zip(piece.as_chunks_mut().0) {
+        // SAFETY: the caller gives live objects and holds the GIL.
+        let Some(value) = unsafe { int_of(item) }.and_then(|value| i32::try_from(value).ok())
+        else {
+            return false;
+        };
+        *counted_len += match value {
+            0..=0xff => 2,
+            0x100..=0xffff => 3,
+            _ => 5,
+        };
+        *bytes = value.to_ne_bytes();
+    }
+    true
+}
+
+unsafe fn pack_ints64(
+    items: &[*mut ffi::PyObject],
+    piece: &mut [u8],
+    counted_len: &mut u64,
+) -> bool {
+    for (&item, bytes) in items.iter().zip(piece.as_chunks_mut().0) {
+        // SAFETY: the caller gives live objects and holds the GIL.
+        let Some(value) = (unsafe { int_of(item) }) else { return false };
+        *counted_len += 10;
+        *bytes = value.to_ne_bytes();
+    }
+    true
+}
+
+unsafe fn pack_floats(
+    items: &[*mut ffi::PyObject],
+    piece: &mut [u8],
+    counted_len: &mut u64,
+) -> bool {
+    for (&item, bytes) in items.iter().zip(piece.as_chunks_mut().0) {
+        // SAFETY: the caller gives live objects and holds the GIL.
+        unsafe {
+            if ffi::PyFloat_CheckExact(item) == 0 {
+                return false;
+            }
+            *bytes = ffi::PyFloat_AS_DOUBLE(item).to_ne_bytes();
+        }
+    }
+    *counted_len += 9 * items.len() as u64;
+    true
+}
+
+/// What pickle appends to a list at a time (BATCHSIZE in Modules/_pickle.c). A list is filled in the
+/// same steps here, so that its allocated length, which `sys.getsizeof` shows, is the same.
+const BATCH_LEN: usize = 1000;
+
+/// Makes the list or tuple that was packed.
+///
+/// # Safety
+/// `address` is valid for reads of `len` bytes.
+pub(crate) unsafe fn unpack_numbers<'py>(
+    py: Python<'py>,
+    is_list: bool,
+    width: Width,
+    address: *const u8,
+    len: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let count = len / width.byte_len();
+    // SAFETY: the caller's duty is passed on; each number is read where it lies, `count` of them. The
+    // conversions give new references, or null with an error set.
+    unsafe {
+        match width {
+            Width::Int32 => fill(py, is_list, count, |index| {
+                let value = address.cast::<i32>().add(index).read_unaligned();
+                ffi::PyLong_FromLong(value.into())
+            }),
+            Width::Int64 => fill(py, is_list, count, |index| {
+                ffi::PyLong_FromLongLong(address.cast::<i64>().add(index).read_unaligned())
+            }),
+            Width::Float64 => fill(py, is_list, count, |index| {
+                ffi::PyFloat_FromDouble(address.cast::<f64>().add(index).read_unaligned())
+            }),
+        }
+    }
+}
+
+/// `make` gives new references, or null with an error set.
+unsafe fn fill<'py>(
+    py: Python<'py>,
+    is_list: bool,
+    count: usize,
+    make: impl Fn(usize) -> *mut ffi::PyObject,
+) -> PyResult<Bound<'py, PyAny>> {
+    let ssize = |len: usize| len as ffi::Py_ssize_t;
+    if !is_list {
+        // SAFETY: a new tuple is filled entirely with new references before anything else sees it;
+        // on an error it is dropped with null items, which a tuple's dealloc allows.
+        unsafe {
+            let tuple = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(ssize(count)))?;
+            for index in 0..count {
+                let item = make(index);
+                if item.is_null() {
+                    return Err(PyErr::fetch(py));
+                }
+                ffi::PyTuple_SET_ITEM(tuple.as_ptr(), ssize(index), item);
+            }
+            return Ok(tuple);
+        }
+    }
+    let list = PyList::empty(py);
+    let mut done = 0;
+    while done < count {
+        let batch_len = BATCH_LEN.min(count - done);
+        // SAFETY: as for the tuple.
+        let batch: Bound<'py, PyAny> =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(ssize(batch_len)))? };
+        for index in 0..batch_len {
+            let item = make(done + index);
+            if item.is_null() {
+                return Err(PyErr::fetch(py));
+            }
+            // SAFETY: the place is empty and takes over the new reference.
+            unsafe { ffi::PyList_SET_ITEM(batch.as_ptr(), ssize(index), item) };
+        }
+        // SAFETY: both are live lists; the call returns -1 with an error set if it fails.
+        let outcome = unsafe {
+            ffi::PyList_SetSlice(list.as_ptr(), ssize(done), ssize(done), batch.as_ptr())
+        };
+        if outcome != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        done += batch_len;
+    }
+    Ok(list.into_any())
+}

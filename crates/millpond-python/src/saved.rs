@@ -1,0 +1,80 @@
+//! References to atoms, which prove by pointer that a list or tuple is what it was.
+//!
+//! An atom is an exact `int`, `float`, `bool`, `None`, `str` or `bytes`: immutable, and nothing of
+//! the user's runs when it is pickled, loaded, compared or freed. A saved pointer proves something
+//! only while a reference keeps its object alive, so what is saved are references; and because atoms
+//! cannot change, equal pointers are equal content.
+#![allow(unsafe_code, reason = "references to atoms are counted by hand")]
+
+use std::collections::HashMap;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::items::{Items, is_atom, is_memoized};
+
+/// References to the atoms of a list or tuple, in order.
+pub(crate) struct SavedAtoms(Vec<*mut ffi::PyObject>);
+
+// SAFETY: the pointers are owned references to immutable objects; they are followed and given up
+// only by code that holds the GIL.
+unsafe impl Send for SavedAtoms {}
+// SAFETY: as above.
+unsafe impl Sync for SavedAtoms {}
+
+impl SavedAtoms {
+    pub(crate) fn with_capacity(len: usize) -> Self {
+        Self(Vec::with_capacity(len))
+    }
+
+    /// Adds a reference to one more atom. `atom` is a live object, and the GIL is held.
+    pub(crate) fn push(&mut self, atom: *mut ffi::PyObject) {
+        // SAFETY: the caller holds the GIL and a live object.
+        unsafe { ffi::Py_INCREF(atom) };
+        self.0.push(atom);
+    }
+
+    /// Tells whether a list or tuple holds just these atoms, by their pointers.
+    pub(crate) fn equals(&self, items: &Items<'_>) -> bool {
+        self.0.as_slice() == items.as_slice()
+    }
+
+    /// Returns the address and position of the first occurrence of each str and bytes: the atoms
+    /// that pickle memoizes, so that two references to one arrive as one.
+    pub(crate) fn memoized(&self) -> HashMap<usize, u32> {
+        let mut found = HashMap::new();
+        for (index, &atom) in self.0.iter().enumerate() {
+            // SAFETY: a saved atom is a live object.
+            if unsafe { is_memoized(atom) } {
+                found.entry(atom.addr()).or_insert(index as u32);
+            }
+        }
+        found
+    }
+}
+
+impl Drop for SavedAtoms {
+    fn drop(&mut self) {
+        // Freeing an atom runs nothing of the user's. Where the interpreter is already gone the
+        // references are leaked with it.
+        let _ = Python::try_attach(|_| {
+            for &atom in &self.0 {
+                // SAFETY: the reference is ours, and the GIL is held.
+                unsafe { ffi::Py_DECREF(atom) };
+            }
+        });
+    }
+}
+
+/// Saves references to the items of a list or tuple, or returns `None` if one is not an atom.
+pub(crate) fn save(items: &Items<'_>) -> Option<SavedAtoms> {
+    let mut saved = SavedAtoms::with_capacity(items.len());
+    for &item in items.as_slice() {
+        // SAFETY: the items are live objects, and the GIL is held.
+        if !unsafe { is_atom(item) } {
+            return None;
+        }
+        saved.push(item);
+    }
+    Some(saved)
+}
