@@ -12,6 +12,7 @@ class Stats(dict[str, int]):
     * ``bytes_pickled``: all bytes that the parent has pickled or packed.
     * ``heavy_parts_pickled``, ``heavy_bytes_pickled``: heavy parts (flat lists and tuples of atoms
       in callables) that went into the store, and their bytes.
+    * ``heavy_parts_tracked``: parts whose array the kernel watched for writes.
     * ``heavy_parts_verified``: times that a part was proved unchanged and not pickled again.
     * ``heavy_parts_loaded``: times that workers made a live copy of a part.
     * ``heavy_parts_verified_by_workers``, ``heavy_parts_changed_by_tasks``: times that a worker

@@ -361,6 +361,7 @@ impl Live {
             ("bytes_pickled", counts.task_bytes + part_bytes),
             ("heavy_parts_pickled", self.parts.pickled.load(Ordering::Relaxed)),
             ("heavy_bytes_pickled", part_bytes),
+            ("heavy_parts_tracked", self.parts.tracked.load(Ordering::Relaxed)),
             ("heavy_parts_verified", self.parts.verified.load(Ordering::Relaxed)),
             ("stored_bytes", counts.stored_bytes),
             ("worker_deaths", counts.worker_deaths),

@@ -16,6 +16,7 @@ mod packed;
 mod parts;
 mod saved;
 mod serve;
+mod witness;
 mod worker_parts;
 
 use pyo3::prelude::*;

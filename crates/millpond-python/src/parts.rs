@@ -16,7 +16,8 @@ use crate::items::Items;
 use crate::names::Names;
 use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
 use crate::packed::{PartKind, StoredNumbers, store_numbers};
-use crate::saved::{self, SavedAtoms};
+use crate::saved;
+use crate::witness::{Tracking, Witness};
 
 /// Items from which on a flat list or tuple of atoms is a heavy part. Below it, its pickle of some
 /// kilobytes is made and loaded in the time that the store's bookkeeping takes.
@@ -37,7 +38,7 @@ pub(crate) struct Part {
     /// Where the root was last seen. It tells which part to compare with first, and proves nothing.
     address_hint: usize,
     is_list: bool,
-    saved: SavedAtoms,
+    witness: Witness,
     /// Address and position of atoms that pickle memoizes.
     memoized: HashMap<usize, u32>,
     pub(crate) id: StoreId,
@@ -47,7 +48,7 @@ pub(crate) struct Part {
 
 impl Part {
     fn is(&self, items: &Items<'_>) -> bool {
-        self.is_list == items.is_list && self.saved.equals(items)
+        self.is_list == items.is_list && self.witness.holds(items)
     }
 }
 
@@ -55,9 +56,12 @@ impl Part {
 #[derive(Default)]
 pub(crate) struct Parts {
     kept: Mutex<Vec<Arc<Part>>>,
+    tracking: Tracking,
     pub(crate) pickled: AtomicU64,
     pub(crate) pickled_bytes: AtomicU64,
     pub(crate) verified: AtomicU64,
+    /// Parts that were write-tracked when they were stored.
+    pub(crate) tracked: AtomicU64,
 }
 
 /// What a search through a callable found.
@@ -280,19 +284,24 @@ impl Parts {
         let Some(items) = Items::of(root) else { return Ok(None) };
         let is_list = items.is_list;
         // The GIL is kept: were it let go, the root could change before its task is pickled.
-        let (saved, stored) = match store_numbers(engine, &items) {
+        let tracking = Witness::track(&self.tracking, &items);
+        let (witness, stored) = match store_numbers(engine, &items) {
             Ok(Some(stored)) => {
-                let Some(saved) = saved::save(&items) else { return Ok(None) };
-                (saved, Ok((stored, HashMap::new())))
+                let Some(witness) = tracking.or_else(|| Witness::save(&items)) else {
+                    return Ok(None);
+                };
+                (witness, Ok((stored, HashMap::new())))
             }
             Ok(None) => {
+                // Atoms that have an identity are known by their addresses, also after the list has
+                // changed, so they are saved.
                 let Some(saved) = saved::save(&items) else { return Ok(None) };
                 let packed = packer.pack(root, true)?;
                 let len = packed.as_bytes().len() as u64;
                 let id = engine.store(packed.as_bytes(), PartKind::Pickle.bits());
                 let stored = |id| StoredNumbers { id, stored_len: len, counted_len: len };
                 let memoized = saved.memoized();
-                (saved, id.map(|id| (stored(id), memoized)))
+                (Witness::Saved(saved), id.map(|id| (stored(id), memoized)))
             }
             Err(error) if error.is_out_of_memory() => return Ok(None),
             Err(error) => return Err(errors::to_python(&error)),
@@ -303,11 +312,12 @@ impl Parts {
             Err(error) => return Err(errors::to_python(&error)),
         };
         self.pickled.fetch_add(1, Ordering::Relaxed);
+        self.tracked.fetch_add(u64::from(witness.is_tracked()), Ordering::Relaxed);
         self.pickled_bytes.fetch_add(stored_len, Ordering::Relaxed);
         let part = Arc::new(Part {
             address_hint: root.as_ptr().addr(),
             is_list,
-            saved,
+            witness,
             memoized,
             id,
             counted_len,

@@ -23,20 +23,38 @@ unsafe impl Send for SavedAtoms {}
 unsafe impl Sync for SavedAtoms {}
 
 impl SavedAtoms {
-    pub(crate) fn with_capacity(len: usize) -> Self {
+    fn with_capacity(len: usize) -> Self {
         Self(Vec::with_capacity(len))
     }
 
     /// Adds a reference to one more atom. `atom` is a live object, and the GIL is held.
-    pub(crate) fn push(&mut self, atom: *mut ffi::PyObject) {
+    fn push(&mut self, atom: *mut ffi::PyObject) {
         // SAFETY: the caller holds the GIL and a live object.
         unsafe { ffi::Py_INCREF(atom) };
         self.0.push(atom);
     }
 
-    /// Tells whether a list or tuple holds just these atoms, by their pointers.
-    pub(crate) fn equals(&self, items: &Items<'_>) -> bool {
-        self.0.as_slice() == items.as_slice()
+    /// Tells whether these are just the saved atoms, by their pointers.
+    pub(crate) fn equals(&self, items: &[*mut ffi::PyObject]) -> bool {
+        self.0.as_slice() == items
+    }
+
+    /// Returns the number of atoms.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Saves a slice of a list's or tuple's items, or returns `None` if one is not an atom.
+    pub(crate) fn of(items: &[*mut ffi::PyObject]) -> Option<Self> {
+        let mut saved = Self::with_capacity(items.len());
+        for &item in items {
+            // SAFETY: the items are live objects, and the GIL is held.
+            if !unsafe { is_atom(item) } {
+                return None;
+            }
+            saved.push(item);
+        }
+        Some(saved)
     }
 
     /// Returns the address and position of the first occurrence of each str and bytes: the atoms
@@ -68,13 +86,5 @@ impl Drop for SavedAtoms {
 
 /// Saves references to the items of a list or tuple, or returns `None` if one is not an atom.
 pub(crate) fn save(items: &Items<'_>) -> Option<SavedAtoms> {
-    let mut saved = SavedAtoms::with_capacity(items.len());
-    for &item in items.as_slice() {
-        // SAFETY: the items are live objects, and the GIL is held.
-        if !unsafe { is_atom(item) } {
-            return None;
-        }
-        saved.push(item);
-    }
-    Some(saved)
+    SavedAtoms::of(items.as_slice())
 }

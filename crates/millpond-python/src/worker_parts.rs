@@ -15,7 +15,7 @@ use crate::errors;
 use crate::items::Items;
 use crate::names::Names;
 use crate::packed::{PartKind, unpack_numbers};
-use crate::saved::{self, SavedAtoms};
+use crate::witness::{Tracking, Witness};
 
 /// Indices of `millpond_engine::Seat::COUNTS`.
 const LOADED: usize = 1;
@@ -26,7 +26,7 @@ const CHANGED: usize = 3;
 struct Copy {
     /// The only reference that may be left after a task.
     live: Py<PyAny>,
-    saved: SavedAtoms,
+    witness: Witness,
     /// A list's allocated length after loading: `sys.getsizeof` shows it.
     allocated: isize,
     is_used: bool,
@@ -46,11 +46,18 @@ pub(crate) struct WorkerDesk {
 pub(crate) struct Inner {
     pub(crate) worker: Worker,
     copies: HashMap<CopyId, Copy>,
+    tracking: Tracking,
 }
 
 impl WorkerDesk {
     pub(crate) fn new(worker: Worker) -> Self {
-        Self { inner: Mutex::new(Inner { worker, copies: HashMap::new() }) }
+        Self {
+            inner: Mutex::new(Inner {
+                worker,
+                copies: HashMap::new(),
+                tracking: Tracking::default(),
+            }),
+        }
     }
 
     /// No code of the user's may run under this lock.
@@ -93,13 +100,19 @@ impl Inner {
                 unpack_numbers(py, is_list, width, view.as_ptr(), view.len())?
             },
         };
-        let Some(saved) = Items::of(&live).as_ref().and_then(saved::save) else {
+        let is_packed = PartKind::from_bits(kind) != PartKind::Pickle;
+        let items = Items::of(&live);
+        let witness = items.as_ref().and_then(|items| {
+            let tracking = if is_packed { Witness::track(&self.tracking, items) } else { None };
+            tracking.or_else(|| Witness::save(items))
+        });
+        let Some(witness) = witness else {
             return Err(PyRuntimeError::new_err("a stored part is not a list of atoms"));
         };
         let allocated = Items::of(&live).map_or(0, |items| items.allocated);
         let live = live.unbind();
         let given = live.clone_ref(py);
-        self.copies.insert(id, Copy { live, saved, allocated, is_used: true, idle_s: 0 });
+        self.copies.insert(id, Copy { live, witness, allocated, is_used: true, idle_s: 0 });
         self.worker.count(LOADED, 1);
         Ok(given)
     }
@@ -120,7 +133,7 @@ impl Inner {
             let is_ours_alone = unsafe { ffi::Py_REFCNT(live.as_ptr()) } == 1;
             let is_same = is_ours_alone
                 && Items::of(live).is_some_and(|items| {
-                    items.allocated == copy.allocated && copy.saved.equals(&items)
+                    items.allocated == copy.allocated && copy.witness.holds(&items)
                 });
             if !is_same {
                 worker.count(CHANGED, 1);

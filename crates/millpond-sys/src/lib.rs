@@ -32,6 +32,7 @@ pub mod poller;
 pub mod probe;
 pub mod process;
 pub mod signals;
+pub mod write_tracking;
 
 mod error;
 

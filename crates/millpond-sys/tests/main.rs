@@ -14,6 +14,7 @@ mod poller;
 mod probe;
 mod process;
 mod signals;
+mod write_tracking;
 
 use std::collections::BTreeSet;
 use std::fs;
