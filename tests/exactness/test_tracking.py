@@ -59,9 +59,9 @@ CHANGES: dict[str, Callable[[list[Any]], object]] = {
         LENGTH // 2, type(data[0])(10**6 + LENGTH)
     ),
     "append": lambda data: data.append(5),
-    "append and pop": lambda data: (data.append(5), data.pop()),
+    "append and pop": lambda data: [data.append(5), data.pop()],  # type: ignore[func-returns-value]
     "pop": lambda data: data.pop(),
-    "clear": lambda data: data.clear() or data.extend([3, 4]),
+    "clear": lambda data: data.__setitem__(slice(None), [3, 4]),
     "reverse": lambda data: data.reverse(),
     "swap": lambda data: data.__setitem__(slice(7, 9), [data[8], data[7]]),
     "sort": lambda data: data.sort(key=lambda x: -x),

@@ -50,7 +50,11 @@ impl<T> Shared<T> {
     /// Notes that a slot holds a result, unless that is known, or cannot be.
     pub(crate) fn note_done(&self, state: &mut State<T>, slot: u32) {
         let place = self.table().slot(slot);
-        let record = &mut state.slots[slot as usize];
+        let Some(record) = state.slots.get_mut(slot as usize) else {
+            // A slot that was never used.
+            state.damaged += 1;
+            return;
+        };
         if record.is_pending {
             return;
         }
@@ -125,7 +129,7 @@ impl<T: Send + 'static> Engine<T> {
         for part in parts {
             state.store.let_go(table, &mut state.space, part);
         }
-        state.free.push(slot);
+        state.give_slot(slot);
         ticket
     }
 }

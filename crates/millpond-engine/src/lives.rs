@@ -108,13 +108,13 @@ impl<T> Shared<T> {
             let _ = self.poller.remove(watch.as_fd());
         }
         let table = self.table();
-        let recovered = table.recover(Owner(life.seat as u16));
+        let recovered = table.recover_among(Owner(life.seat as u16), state.slots.len() as u32);
         self.gather(state);
         for slot in recovered.done {
             self.note_done(state, slot);
         }
         for slot in recovered.lost {
-            let record = &mut state.slots[slot as usize];
+            let Some(record) = state.slots.get_mut(slot as usize) else { continue };
             if !record.is_pending && record.ticket.is_some() {
                 record.is_pending = true;
                 state.pending.push_back(Pending { slot, lost_with: Some(incarnation) });

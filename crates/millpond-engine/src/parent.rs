@@ -18,10 +18,9 @@ use crate::lives::{Incarnation, Vacancy};
 use crate::object_store::ObjectStore;
 use crate::ranges::Ranges;
 use crate::reader::Reader;
-use crate::run_ahead::RunAhead;
 use crate::shared_table::{SharedTable, file_len};
 use crate::space::Space;
-use crate::state::{SlotRecord, State};
+use crate::state::State;
 use crate::supervisor;
 use crate::waiting::Keeper;
 
@@ -95,37 +94,18 @@ impl<T: Send + 'static> Engine<T> {
         let shared_table = SharedTable::create(table_file.as_fd(), layout)?;
         let arena = Arc::new(memfd::create("millpond-arena", sizes.arena_len)?);
         let results = Arc::new(memfd::create("millpond-results", sizes.results_len())?);
-        let records = || SlotRecord {
-            turn: 0,
-            ticket: None,
-            arguments: None,
-            parts: Vec::new(),
-            is_pending: false,
-            result_at: None,
-        };
-        let state = State {
-            slots: (0..layout.slot_count).map(|_| records()).collect(),
-            free: (0..layout.slot_count).rev().collect(),
-            pending: std::collections::VecDeque::new(),
-            found: Vec::new(),
-            space: Space::new(Arc::clone(&arena), 0, sizes.arena_len, sizes.arena_small_len),
-            store: ObjectStore::new(layout.store_count),
-            run_ahead: RunAhead::default(),
-            results: Reader::new(
+        let state = State::new(
+            layout.slot_count,
+            Space::new(Arc::clone(&arena), 0, sizes.arena_len, sizes.arena_small_len),
+            ObjectStore::new(layout.store_count),
+            Reader::new(
                 Arc::clone(&results),
                 sizes.results_len(),
                 sizes.range_len,
                 sizes.range_small_len,
             ),
-            ranges: Ranges::new(sizes.range_len, sizes.range_count),
-            lives: std::collections::HashMap::new(),
-            vacancies: std::collections::VecDeque::new(),
-            next_incarnation: 0,
-            tasks_dispatched: 0,
-            task_bytes: 0,
-            worker_deaths: 0,
-            damaged: 0,
-        };
+            Ranges::new(sizes.range_len, sizes.range_count),
+        );
         let shared = Shared {
             layout,
             sizes,
@@ -204,7 +184,9 @@ impl<T: Send + 'static> Engine<T> {
         if self.creator != process::id() {
             return Vec::new();
         }
-        self.shared.ending.store(true, Ordering::Release);
+        if self.shared.ending.swap(true, Ordering::AcqRel) {
+            return Vec::new();
+        }
         self.shared.control.ring();
         let thread = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {

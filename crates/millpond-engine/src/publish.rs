@@ -31,7 +31,7 @@ impl<T: Send + 'static> Engine<T> {
     #[must_use]
     pub fn has_room(&self, next_len: u64) -> bool {
         let mut state = self.shared.lock();
-        if state.free.is_empty() {
+        if !state.has_slot() {
             return false;
         }
         state.run_ahead.claimed(self.shared.table().head_position());
@@ -46,7 +46,7 @@ impl<T: Send + 'static> Engine<T> {
         let table = self.shared.table();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let Some(index) = state.free.pop() else {
+        let Some(index) = state.take_slot() else {
             return Err((task.ticket, Error::no_room(task.bytes.len() as u64, 0)));
         };
         let slot = table.slot(index);
@@ -57,7 +57,7 @@ impl<T: Send + 'static> Engine<T> {
             match state.space.store(&[task.bytes]) {
                 Ok(block) => Some(block),
                 Err(error) => {
-                    state.free.push(index);
+                    state.give_slot(index);
                     return Err((task.ticket, error));
                 }
             }
@@ -106,7 +106,7 @@ impl<T: Send + 'static> Engine<T> {
         let position = {
             let mut state = self.shared.lock();
             state.run_ahead.claimed(table.head_position());
-            if state.free.is_empty() {
+            if !state.has_slot() {
                 // Room comes with the next completion, which wakes the leader anyway.
                 return table.ask_refill(u64::MAX);
             }

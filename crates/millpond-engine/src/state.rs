@@ -35,10 +35,26 @@ pub(crate) struct Pending {
     pub(crate) lost_with: Option<Incarnation>,
 }
 
+impl<T> SlotRecord<T> {
+    fn new() -> Self {
+        Self {
+            turn: 0,
+            ticket: None,
+            arguments: None,
+            parts: Vec::new(),
+            is_pending: false,
+            result_at: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct State<T> {
+    /// Of the slots that were ever used: the first so many of the table.
     pub(crate) slots: Vec<SlotRecord<T>>,
-    pub(crate) free: Vec<u32>,
+    /// Those of them that hold no task.
+    free: Vec<u32>,
+    slot_count: u32,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) found: Vec<u32>,
     pub(crate) space: Space,
@@ -53,4 +69,57 @@ pub(crate) struct State<T> {
     pub(crate) task_bytes: u64,
     pub(crate) worker_deaths: u64,
     pub(crate) damaged: u64,
+}
+
+impl<T> State<T> {
+    pub(crate) fn new(
+        slot_count: u32,
+        space: Space,
+        store: ObjectStore,
+        results: Reader,
+        ranges: Ranges,
+    ) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            slot_count,
+            pending: VecDeque::new(),
+            found: Vec::new(),
+            space,
+            store,
+            run_ahead: RunAhead::default(),
+            results,
+            ranges,
+            lives: HashMap::new(),
+            vacancies: VecDeque::new(),
+            next_incarnation: 0,
+            tasks_dispatched: 0,
+            task_bytes: 0,
+            worker_deaths: 0,
+            damaged: 0,
+        }
+    }
+
+    /// Tells whether a slot is free.
+    pub(crate) fn has_slot(&self) -> bool {
+        !self.free.is_empty() || self.slots.len() < self.slot_count as usize
+    }
+
+    /// Takes a free slot: one that was used before, if there is one, for its memory has been touched.
+    pub(crate) fn take_slot(&mut self) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        let slot = self.slots.len() as u32;
+        if slot == self.slot_count {
+            return None;
+        }
+        self.slots.push(SlotRecord::new());
+        Some(slot)
+    }
+
+    /// Gives a slot back that holds no task any more.
+    pub(crate) fn give_slot(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
 }

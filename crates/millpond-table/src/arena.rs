@@ -44,8 +44,22 @@ impl std::fmt::Debug for Block {
 pub struct Arena {
     start: u64,
     small_len: u64,
-    small: Allocator,
-    large: Allocator,
+    small: Area,
+    large: Area,
+}
+
+/// One area's allocator. It is made at its first use: its tables take a quarter of a megabyte, which
+/// most workers never need.
+struct Area {
+    units: u32,
+    allocator: Option<Allocator>,
+}
+
+impl Area {
+    fn get(&mut self) -> &mut Allocator {
+        self.allocator
+            .get_or_insert_with(|| Allocator::with_max_allocs(self.units, BLOCK_COUNT_MAX))
+    }
 }
 
 impl std::fmt::Debug for Arena {
@@ -68,8 +82,8 @@ impl Arena {
         Self {
             start,
             small_len,
-            small: Allocator::with_max_allocs(small_units, BLOCK_COUNT_MAX),
-            large: Allocator::with_max_allocs(large_units, BLOCK_COUNT_MAX),
+            small: Area { units: small_units, allocator: None },
+            large: Area { units: large_units, allocator: None },
         }
     }
 
@@ -84,21 +98,21 @@ impl Arena {
     }
 
     fn allocate_in(&mut self, len: u64, is_large: bool) -> Option<Block> {
-        let (allocator, unit, base) = if is_large {
+        let (area, unit, base) = if is_large {
             (&mut self.large, LARGE_UNIT, self.start + self.small_len)
         } else {
             (&mut self.small, SMALL_UNIT, self.start)
         };
         let units = u32::try_from(len.div_ceil(unit).max(1)).ok()?;
-        let allocation = allocator.allocate(units)?;
+        let allocation = area.get().allocate(units)?;
         let offset = base + u64::from(allocation.offset) * unit;
         Some(Block { offset, len, capacity: u64::from(units) * unit, is_large, allocation })
     }
 
     /// Takes a block back.
     pub fn free(&mut self, block: Block) {
-        let allocator = if block.is_large { &mut self.large } else { &mut self.small };
-        allocator.free(block.allocation);
+        let area = if block.is_large { &mut self.large } else { &mut self.small };
+        area.get().free(block.allocation);
     }
 }
 

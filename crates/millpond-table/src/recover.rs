@@ -27,10 +27,17 @@ impl Table<'_> {
     /// of the seat dies.
     #[must_use]
     pub fn recover(&self, dead: Owner) -> Recovered {
+        self.recover_among(dead, self.slot_count())
+    }
+
+    /// Parent: as [`Self::recover`], where only the first `count` slots were ever published: memory
+    /// that was never touched is not touched by a walk over it.
+    #[must_use]
+    pub fn recover_among(&self, dead: Owner, count: u32) -> Recovered {
         let mut found = Recovered::default();
         self.worker_awake(dead);
         self.end_spin(dead);
-        for (index, slot) in self.slots.iter().enumerate().rev() {
+        for (index, slot) in self.slots.iter().enumerate().take(count as usize).rev() {
             let word = slot.word();
             if word.owner() != dead {
                 continue;
