@@ -317,7 +317,7 @@ class Pool(stdlib_pool.Pool):
     def stats(self) -> Stats:
         """Return what the pool has counted since it was made."""
         core = self._core
-        stats = Stats(core.engine.counts())
+        stats = Stats(core.engine.counts(), core.engine.parts())
         stats["replacements"] = core.workers.replacements
         return stats
 

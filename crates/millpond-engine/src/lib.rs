@@ -29,6 +29,7 @@ pub use error::{Error, Result};
 pub use handover::HandOver;
 pub use lives::{Ending, Incarnation, Vacancy};
 pub use millpond_table::{Seat, StoreId};
+pub use object_store::PartCounts;
 pub use parent::{Counts, Engine};
 pub use publish::Task;
 pub use reader::View;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use millpond_sys::mapping::Mapping;
-use millpond_table::{Block, StoreId, StoredAt, Table};
+use millpond_table::{Block, PART_COUNTS, StoreId, StoredAt, Table};
 use twox_hash::XxHash3_128;
 
 use crate::error::{Error, Result};
@@ -15,6 +15,8 @@ struct Part {
     block: Block,
     hash: u128,
     kind: u64,
+    /// Under which the front wants what workers count to be added up.
+    tag: u64,
     /// Holders: tasks that are out, and the front as long as it keeps the part.
     holders: usize,
 }
@@ -26,7 +28,12 @@ pub(crate) struct ObjectStore {
     free: Vec<u32>,
     by_content: HashMap<u128, u32>,
     pub(crate) bytes: u64,
+    /// What workers counted for parts that are gone, by tag.
+    counted: HashMap<u64, PartCounts>,
 }
+
+/// What workers have counted for a part, by the indices that the front gives them.
+pub type PartCounts = [u64; PART_COUNTS];
 
 impl ObjectStore {
     pub(crate) fn new(count: u32) -> Self {
@@ -35,6 +42,7 @@ impl ObjectStore {
             free: (0..count).rev().collect(),
             by_content: HashMap::new(),
             bytes: 0,
+            counted: HashMap::new(),
         }
     }
 
@@ -45,13 +53,14 @@ impl ObjectStore {
         space: &mut Space,
         bytes: &[u8],
         kind: u64,
+        tag: u64,
     ) -> Result<StoreId> {
         let hash = XxHash3_128::oneshot(bytes);
         if let Some(id) = self.find(hash, kind, |block| space.holds(block, bytes)) {
             return Ok(id);
         }
         let block = space.store(&[bytes])?;
-        self.list(table, space, block, hash, kind)
+        self.list(table, space, block, hash, kind, tag)
     }
 
     /// Lists a block that has been written, unless its bytes are stored already, and holds the part
@@ -63,12 +72,13 @@ impl ObjectStore {
         block: Block,
         hash: u128,
         kind: u64,
+        tag: u64,
     ) -> Result<StoreId> {
         if let Some(id) = self.find(hash, kind, |stored| space.are_equal(stored, &block)) {
             space.give_back(block);
             return Ok(id);
         }
-        self.list(table, space, block, hash, kind)
+        self.list(table, space, block, hash, kind, tag)
     }
 
     /// Finds stored bytes. An equal hash is a hint; only equal bytes make the parts one.
@@ -94,6 +104,7 @@ impl ObjectStore {
         block: Block,
         hash: u128,
         kind: u64,
+        tag: u64,
     ) -> Result<StoreId> {
         let Some(entry) = self.free.pop() else {
             let len = block.len;
@@ -104,8 +115,17 @@ impl ObjectStore {
         let id = table.store_list(entry, at);
         self.bytes += block.len;
         self.by_content.insert(hash, entry);
-        self.parts[entry as usize] = Some(Part { id, block, hash, kind, holders: 1 });
+        self.parts[entry as usize] = Some(Part { id, block, hash, kind, tag, holders: 1 });
         Ok(id)
+    }
+
+    /// Returns what workers have counted, by tag.
+    pub(crate) fn counts(&self, table: Table<'_>) -> HashMap<u64, PartCounts> {
+        let mut all = self.counted.clone();
+        for part in self.parts.iter().flatten() {
+            add(all.entry(part.tag).or_default(), table.part_counts(part.id.entry));
+        }
+        all
     }
 
     /// Holds a part once more, for a task that names it.
@@ -132,6 +152,7 @@ impl ObjectStore {
             return;
         }
         if let Some(part) = place.take() {
+            add(self.counted.entry(part.tag).or_default(), table.part_counts(part.id.entry));
             table.store_unlist(part.id);
             self.bytes -= part.block.len;
             if self.by_content.get(&part.hash) == Some(&id.entry) {
@@ -140,6 +161,12 @@ impl ObjectStore {
             space.give_back(part.block);
             self.free.push(id.entry);
         }
+    }
+}
+
+fn add(sum: &mut PartCounts, more: PartCounts) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum = sum.wrapping_add(more);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Tasks on their way out.
 
+use std::collections::HashMap;
+
 use millpond_sys::futex;
 use millpond_table::{INLINE_LEN, Payload, StoreId};
 use twox_hash::XxHash3_128;
 
 use crate::error::{Error, Result};
+use crate::object_store::PartCounts;
 use crate::parent::Engine;
 
 /// Bytes of a piece in which a large part is made: it stays in the processor's cache.
@@ -116,14 +119,15 @@ impl<T: Send + 'static> Engine<T> {
     }
 
     /// Stores a part that many tasks will name, or finds its equal, and holds it for the front.
-    /// `kind` tells the worker side how to read the bytes.
+    /// `kind` tells the worker side how to read the bytes; what workers count for the part is added
+    /// up under `tag`.
     ///
     /// # Errors
     /// If there is no room for it.
-    pub fn store(&self, bytes: &[u8], kind: u64) -> Result<StoreId> {
+    pub fn store(&self, bytes: &[u8], kind: u64, tag: u64) -> Result<StoreId> {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        state.store.store(self.shared.table(), &mut state.space, bytes, kind)
+        state.store.store(self.shared.table(), &mut state.space, bytes, kind, tag)
     }
 
     /// Stores a part of `len` bytes that `fill` makes piece by piece, so that they need not lie in
@@ -136,6 +140,7 @@ impl<T: Send + 'static> Engine<T> {
         &self,
         len: u64,
         kind: u64,
+        tag: u64,
         mut fill: impl FnMut(&mut [u8]) -> bool,
     ) -> Result<Option<StoreId>> {
         let block = self.shared.lock().space.allocate(len)?;
@@ -163,7 +168,13 @@ impl<T: Send + 'static> Engine<T> {
         let state = &mut *guard;
         let hash = hash.finish_128();
         let table = self.shared.table();
-        state.store.store_block(table, &mut state.space, block, hash, kind).map(Some)
+        state.store.store_block(table, &mut state.space, block, hash, kind, tag).map(Some)
+    }
+
+    /// Returns what workers have counted for parts, by tag.
+    #[must_use]
+    pub fn part_counts(&self) -> HashMap<u64, PartCounts> {
+        self.shared.lock().store.counts(self.shared.table())
     }
 
     /// Holds a part once more, for as long as a dispatch that names it is being made.

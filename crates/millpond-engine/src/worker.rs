@@ -243,6 +243,11 @@ impl Worker {
         Ok(Some((self.arguments.view(at.offset, at.len)?, at.kind)))
     }
 
+    /// Adds to one of a part's counts, by its index.
+    pub fn count_part(&self, id: StoreId, index: usize, more: u64) {
+        self.table().count_part(id, index, more);
+    }
+
     /// Tells whether a part is still listed in the store.
     #[must_use]
     pub fn is_listed(&self, id: StoreId) -> bool {

@@ -13,13 +13,16 @@ use crate::deliver::{Desk, Ticket, read_outcome, refusal};
 use crate::direct::{DIRECT, Encoder};
 use crate::errors;
 use crate::job::{Draw, HAS_PARTS, Job, TaskKind, Told};
-use crate::names::Names;
+use crate::names::{self, Names};
 use crate::pack::Packer;
-use crate::parts::{Candidates, PartHook, Parts, is_plain_task};
+use crate::parts::{Candidates, PartHook, Parts, Plan, Row, is_plain_task};
 
 /// What the standard library adds to each pickled task, in bytes: the message's length, the outer
 /// tuple, job and index.
 const MESSAGE_OVERHEAD_LEN: u64 = 24;
+
+/// Bytes of parts that are kept for a next dispatch.
+const KEPT_LEN_MAX: u64 = 1 << 30;
 
 /// Why a dispatch ended; the values are known to `millpond.dispatch`.
 #[derive(Clone, Copy)]
@@ -44,9 +47,12 @@ pub(crate) struct Engine {
     /// may live on.
     live: Mutex<Option<Arc<Live>>>,
     /// What was counted, as of the end.
-    last_counts: Mutex<Vec<(&'static str, u64)>>,
+    last_counts: Mutex<Counted>,
     desk: Desk,
 }
+
+/// Counts by name, and the rows of heavy objects.
+type Counted = (Vec<(&'static str, u64)>, Vec<Row>);
 
 /// What goes when the pool is shut down.
 struct Live {
@@ -76,10 +82,10 @@ impl Engine {
     fn new(seat_count: u32) -> PyResult<Self> {
         let engine = millpond_engine::Engine::new(Config { seat_count })
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
-        let live = Live { engine, parts: Parts::default(), last_len: AtomicU64::new(0) };
+        let live = Live { engine, parts: Parts::new(KEPT_LEN_MAX), last_len: AtomicU64::new(0) };
         Ok(Self {
             live: Mutex::new(Some(Arc::new(live))),
-            last_counts: Mutex::new(Vec::new()),
+            last_counts: Mutex::default(),
             desk: Desk::default(),
         })
     }
@@ -152,7 +158,7 @@ impl Engine {
         let Some(live) = lock(&self.live).take() else { return };
         live.parts.expire(&live.engine, true);
         self.desk.clear_deferred();
-        *lock(&self.last_counts) = live.counts();
+        *lock(&self.last_counts) = (live.counts(), live.rows());
         let tickets = py.detach(|| live.engine.shut_down());
         drop(tickets);
     }
@@ -342,7 +348,7 @@ impl Engine {
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counts = match self.live() {
             Some(live) => live.counts(),
-            None => lock(&self.last_counts).clone(),
+            None => lock(&self.last_counts).0.clone(),
         };
         let dict = PyDict::new(py);
         for (name, count) in counts {
@@ -350,9 +356,19 @@ impl Engine {
         }
         Ok(dict)
     }
+
+    /// Returns what became of each heavy object: a row for each place in each callable's tasks; see
+    /// `millpond.stats`.
+    fn parts(&self) -> Vec<Row> {
+        self.live().map_or_else(|| lock(&self.last_counts).1.clone(), |live| live.rows())
+    }
 }
 
 impl Live {
+    fn rows(&self) -> Vec<Row> {
+        self.parts.records.rows(&self.engine.part_counts())
+    }
+
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let counts = self.engine.counts();
         let part_bytes = self.parts.pickled_bytes.load(Ordering::Relaxed);
@@ -432,9 +448,14 @@ impl Engine {
         }
         let kind = drawn.kind as u32;
         if !is_plain && !drawn.raised {
-            let candidates = Candidates::of(func)?;
+            let kwds = drawn.kwds.as_ref().map(|kwds| kwds.bind(py));
+            let candidates = Candidates::of(drawn.kind, func, second, kwds)?;
             if !candidates.is_empty() && packer.is_stock()? {
-                return self.publish_with_parts(py, live, job, packer, &task, kind, &candidates);
+                let name = || names::callable_name(func);
+                let plan = live.parts.plan(&live.engine, &candidates, packer, name)?;
+                if !plan.is_empty() {
+                    return self.publish_with_parts(py, live, job, packer, &task, kind, plan);
+                }
             }
         }
         self.publish_packed(py, live, job, packer, &task, kind, is_plain)
@@ -492,9 +513,8 @@ impl Engine {
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
         kind: u32,
-        candidates: &Candidates<'py>,
+        plan: Plan,
     ) -> PyResult<bool> {
-        let plan = live.parts.plan(&live.engine, candidates, packer)?;
         let hook = Bound::new(py, PartHook::new(plan))?;
         let published = self.publish_with_hook(py, live, job, packer, task, kind, &hook);
         hook.get().plan().let_go(&live.engine);
@@ -529,7 +549,7 @@ impl Engine {
         live.last_len.store(counted_len, Ordering::Relaxed);
         let index = job.get().count_published();
         let ticket = Ticket { job: job.clone().unbind(), index };
-        let parts = plan.ids();
+        let parts = plan.send();
         let kind = kind | HAS_PARTS;
         let refused = live.engine.publish(Task { ticket, kind, bytes, parts: &parts, counted_len });
         drop(packed);

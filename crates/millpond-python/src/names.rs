@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule};
+use pyo3::types::{PyDict, PyFunction, PyModule, PyString, PyType};
 
 /// What the hot paths need of the standard library.
 pub(crate) struct Names {
@@ -89,4 +89,29 @@ impl Names {
         let dumps = class.getattr(pyo3::intern!(py, "dumps"))?;
         Ok(dumps.getattr(pyo3::intern!(py, "__func__"))?.is(&self.stock_dumps))
     }
+}
+
+/// Returns a callable's name for people: of the function inside, for partials and methods. Runs
+/// nothing of the user's.
+pub(crate) fn callable_name(func: &Bound<'_, PyAny>) -> String {
+    let py = func.py();
+    let name = |object: &Bound<'_, PyAny>| -> Option<String> {
+        let name = object.getattr(pyo3::intern!(py, "__qualname__")).ok()?;
+        Some(name.cast_exact::<PyString>().ok()?.to_string_lossy().into_owned())
+    };
+    let mut func = func.clone();
+    let Ok(names) = Names::get(py) else { return String::new() };
+    while func.get_type().is(&names.partial) || func.get_type().is(&names.method_type) {
+        let inner = if func.get_type().is(&names.partial) { "func" } else { "__func__" };
+        match func.getattr(inner) {
+            Ok(inner) => func = inner,
+            Err(_) => break,
+        }
+    }
+    if func.is_exact_instance_of::<PyFunction>() || func.is_exact_instance_of::<PyType>() {
+        return name(&func).unwrap_or_default();
+    }
+    func.get_type()
+        .name()
+        .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
 }

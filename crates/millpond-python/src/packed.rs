@@ -77,6 +77,7 @@ pub(crate) struct StoredNumbers {
 pub(crate) fn store_numbers(
     engine: &Engine<Ticket>,
     items: &Items<'_>,
+    tag: u64,
 ) -> Result<Option<StoredNumbers>> {
     let Some(&first) = items.as_slice().first() else { return Ok(None) };
     // SAFETY: the items are live objects, and the GIL is held by whoever has the borrow.
@@ -93,7 +94,7 @@ pub(crate) fn store_numbers(
         let mut counted_len = 0;
         let stored_len = (rest.len() * width.byte_len()) as u64;
         let kind = PartKind::Numbers { is_list: items.is_list, width };
-        let stored = engine.store_pieces(stored_len, kind.bits(), |piece| {
+        let stored = engine.store_pieces(stored_len, kind.bits(), tag, |piece| {
             let (now, later) = rest.split_at(piece.len() / width.byte_len());
             rest = later;
             // SAFETY: as above; no Python runs between the pieces.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use millpond_engine::{StoreId, Worker};
 use pyo3::exceptions::PyRuntimeError;
@@ -15,6 +16,7 @@ use crate::errors;
 use crate::items::Items;
 use crate::names::Names;
 use crate::packed::{PartKind, unpack_numbers};
+use crate::parts::{WHOLE_ONCE, counted};
 use crate::witness::{Tracking, Witness};
 
 /// Indices of `millpond_engine::Seat::COUNTS`.
@@ -26,7 +28,8 @@ const CHANGED: usize = 3;
 struct Copy {
     /// The only reference that may be left after a task.
     live: Py<PyAny>,
-    witness: Witness,
+    /// None for a part that no other task will name.
+    witness: Option<Witness>,
     /// A list's allocated length after loading: `sys.getsizeof` shows it.
     allocated: isize,
     is_used: bool,
@@ -71,7 +74,7 @@ impl WorkerDesk {
     /// The unpickler's `persistent_load`: a part, or the atom at an index of it.
     fn __call__(&self, py: Python<'_>, id: (u32, u64, u32, i64)) -> PyResult<Py<PyAny>> {
         let (entry, turn, copy, index) = id;
-        let part = self.lock().part(py, (StoreId { entry, turn }, copy))?;
+        let part = self.lock().part(py, (StoreId { entry, turn }, copy), index == WHOLE_ONCE)?;
         if index < 0 {
             return Ok(part);
         }
@@ -81,12 +84,13 @@ impl WorkerDesk {
 }
 
 impl Inner {
-    fn part(&mut self, py: Python<'_>, id: CopyId) -> PyResult<Py<PyAny>> {
+    fn part(&mut self, py: Python<'_>, id: CopyId, is_once: bool) -> PyResult<Py<PyAny>> {
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.is_used = true;
             copy.idle_s = 0;
             return Ok(copy.live.clone_ref(py));
         }
+        let begin = Instant::now();
         let stored = self.worker.stored(id.0).map_err(|error| errors::to_python(&error))?;
         let Some((view, kind)) = stored else {
             return Err(PyRuntimeError::new_err(format!("part {:?} is not in the store", id.0)));
@@ -100,20 +104,26 @@ impl Inner {
                 unpack_numbers(py, is_list, width, view.as_ptr(), view.len())?
             },
         };
-        let is_packed = PartKind::from_bits(kind) != PartKind::Pickle;
         let items = Items::of(&live);
-        let witness = items.as_ref().and_then(|items| {
-            let tracking = if is_packed { Witness::track(&self.tracking, items) } else { None };
-            tracking.or_else(|| Witness::save(items))
-        });
-        let Some(witness) = witness else {
-            return Err(PyRuntimeError::new_err("a stored part is not a list of atoms"));
+        let allocated = items.as_ref().map_or(0, |items| items.allocated);
+        let witness = match &items {
+            _ if is_once => None,
+            Some(items) => {
+                let is_packed = PartKind::from_bits(kind) != PartKind::Pickle;
+                let tracking = if is_packed { Witness::track(&self.tracking, items) } else { None };
+                tracking.or_else(|| Witness::save(items))
+            }
+            None => None,
         };
-        let allocated = Items::of(&live).map_or(0, |items| items.allocated);
+        if witness.is_none() && !is_once {
+            return Err(PyRuntimeError::new_err("a stored part is not a list of atoms"));
+        }
         let live = live.unbind();
         let given = live.clone_ref(py);
         self.copies.insert(id, Copy { live, witness, allocated, is_used: true, idle_s: 0 });
         self.worker.count(LOADED, 1);
+        self.worker.count_part(id.0, counted::LOADED, 1);
+        self.worker.count_part(id.0, counted::LOADED_NS, elapsed_ns(begin));
         Ok(given)
     }
 
@@ -122,23 +132,31 @@ impl Inner {
     pub(crate) fn verify(&mut self, py: Python<'_>) -> Vec<Py<PyAny>> {
         let mut changed = Vec::new();
         let worker = &self.worker;
-        self.copies.retain(|_, copy| {
+        self.copies.retain(|(id, _), copy| {
             if !copy.is_used {
                 return true;
             }
             copy.is_used = false;
+            let Some(witness) = &copy.witness else {
+                changed.push(copy.live.clone_ref(py));
+                return false;
+            };
+            let begin = Instant::now();
             worker.count(VERIFIED, 1);
             let live = copy.live.bind(py);
             // SAFETY: the object is alive and the GIL is held.
             let is_ours_alone = unsafe { ffi::Py_REFCNT(live.as_ptr()) } == 1;
             let is_same = is_ours_alone
                 && Items::of(live).is_some_and(|items| {
-                    items.allocated == copy.allocated && copy.witness.holds(&items)
+                    items.allocated == copy.allocated && witness.holds(&items)
                 });
             if !is_same {
                 worker.count(CHANGED, 1);
+                worker.count_part(*id, counted::CHANGED, 1);
                 changed.push(copy.live.clone_ref(py));
             }
+            worker.count_part(*id, counted::PROVED, 1);
+            worker.count_part(*id, counted::PROVED_NS, elapsed_ns(begin));
             is_same
         });
         changed
@@ -161,4 +179,8 @@ impl Inner {
     pub(crate) fn abandon(&mut self) {
         std::mem::forget(std::mem::take(&mut self.copies));
     }
+}
+
+fn elapsed_ns(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

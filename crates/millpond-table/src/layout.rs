@@ -59,7 +59,7 @@ impl Layout {
     }
 
     pub(crate) const fn store_at(&self) -> usize {
-        self.cells_at() + self.cell_count() as usize * 8
+        (self.cells_at() + self.cell_count() as usize * 8).next_multiple_of(128)
     }
 
     /// Returns the size of the whole table in bytes.
@@ -73,7 +73,7 @@ impl Layout {
 const _: () = {
     assert!(size_of::<Slot>() == 256);
     assert!(size_of::<Seat>() == 128);
-    assert!(size_of::<StoreEntry>() == 32);
+    assert!(size_of::<StoreEntry>() == 128);
     assert!(size_of::<Control>().is_multiple_of(128));
     assert!(align_of::<Control>() == 128);
     assert!(std::mem::offset_of!(Control, head) == 128);

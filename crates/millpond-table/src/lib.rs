@@ -34,5 +34,5 @@ pub use ring::{Claim, Head};
 pub use seat::{Seat, SeatState};
 pub use slot::{INLINE_LEN, Payload, Slot};
 pub use state::{Owner, Phase, SlotWord};
-pub use store::{StoreEntry, StoreId, StoredAt};
+pub use store::{PART_COUNTS, StoreEntry, StoreId, StoredAt};
 pub use table::{HeapTable, Table};

@@ -23,14 +23,19 @@ pub struct StoredAt {
     pub kind: u64,
 }
 
-/// One entry of the directory, written by the parent only.
-#[repr(C)]
+/// What workers count for each part, by index.
+pub const PART_COUNTS: usize = 5;
+
+/// One entry of the directory, written by the parent only, but for the counts.
+#[repr(C, align(128))]
 #[derive(Debug)]
 pub struct StoreEntry {
     turn: AtomicU64,
     offset: AtomicU64,
     len: AtomicU64,
     kind: AtomicU64,
+    /// Written by workers, and only shown to people: nothing rests on what they say.
+    counts: [AtomicU64; PART_COUNTS],
 }
 
 impl StoreEntry {
@@ -40,6 +45,7 @@ impl StoreEntry {
             offset: AtomicU64::new(0),
             len: AtomicU64::new(0),
             kind: AtomicU64::new(0),
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }
@@ -53,6 +59,9 @@ impl Table<'_> {
         place.offset.store(at.offset, Ordering::Relaxed);
         place.len.store(at.len, Ordering::Relaxed);
         place.kind.store(at.kind, Ordering::Relaxed);
+        for count in &place.counts {
+            count.store(0, Ordering::Relaxed);
+        }
         // SYNC: store-entry. Release pairs with the Acquire of `store_find`.
         place.turn.store(turn, Ordering::Release);
         StoreId { entry, turn }
@@ -61,6 +70,23 @@ impl Table<'_> {
     /// Parent: takes a part off the list; its id finds nothing from here on.
     pub fn store_unlist(&self, id: StoreId) {
         self.store[id.entry as usize].turn.store(id.turn.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Worker: adds to one of a part's counts, while a task that names it is out.
+    pub fn count_part(&self, id: StoreId, index: usize, more: u64) {
+        if let Some(place) = self.store.get(id.entry as usize)
+            && place.turn.load(Ordering::Relaxed) == id.turn
+            && let Some(count) = place.counts.get(index)
+        {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// Parent: returns what workers have counted for the part in an entry.
+    #[must_use]
+    pub fn part_counts(&self, entry: u32) -> [u64; PART_COUNTS] {
+        let counts = &self.store[entry as usize].counts;
+        std::array::from_fn(|index| counts[index].load(Ordering::Relaxed))
     }
 
     /// Finds a part by its id, or `None` if it is no longer listed.
