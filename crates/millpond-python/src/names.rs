@@ -26,6 +26,13 @@ pub(crate) struct Names {
     pub(crate) reraise: Py<PyAny>,
     pub(crate) mapstar: Py<PyAny>,
     pub(crate) starmapstar: Py<PyAny>,
+    /// `types.GetSetDescriptorType` and `types.MemberDescriptorType`.
+    pub(crate) getset_type: Py<PyAny>,
+    pub(crate) member_type: Py<PyAny>,
+    /// Any class that is written in Python and has no metaclass.
+    pub(crate) python_class: Py<PyType>,
+    /// `copyreg.dispatch_table` and `ForkingPickler._extra_reducers`: reducers by type.
+    pub(crate) reducers: [Py<PyDict>; 2],
     /// `copyreg._extension_registry`: names that pickle sends as numbers.
     pub(crate) extension_registry: Py<PyDict>,
 }
@@ -46,7 +53,7 @@ impl Names {
             Ok(Self {
                 connection: connection.unbind(),
                 queues: queues.unbind(),
-                stock_pickler: stock_pickler.unbind(),
+                stock_pickler: stock_pickler.clone().unbind(),
                 stock_dumps: stock_dumps.unbind(),
                 unpickler: pickle.getattr("Unpickler")?.unbind(),
                 loads: pickle.getattr("loads")?.unbind(),
@@ -57,6 +64,13 @@ impl Names {
                 reraise: pool.getattr("_helper_reraises_exception")?.unbind(),
                 mapstar: pool.getattr("mapstar")?.unbind(),
                 starmapstar: pool.getattr("starmapstar")?.unbind(),
+                getset_type: py.import("types")?.getattr("GetSetDescriptorType")?.unbind(),
+                member_type: py.import("types")?.getattr("MemberDescriptorType")?.unbind(),
+                python_class: pool.getattr("Pool")?.cast_into()?.unbind(),
+                reducers: [
+                    py.import("copyreg")?.getattr("dispatch_table")?.cast_into()?.unbind(),
+                    stock_pickler.getattr("_extra_reducers")?.cast_into()?.unbind(),
+                ],
                 extension_registry: py
                     .import("copyreg")?
                     .getattr("_extension_registry")?
@@ -72,6 +86,26 @@ impl Names {
         module: &Py<PyModule>,
     ) -> PyResult<Bound<'py, PyAny>> {
         module.bind(py).getattr(pyo3::intern!(py, "_ForkingPickler"))
+    }
+
+    /// Tells whether a reducer is registered for exactly this type.
+    pub(crate) fn is_registered(&self, class: &Bound<'_, PyType>) -> PyResult<bool> {
+        let py = class.py();
+        Ok(self.reducers[0].bind(py).contains(class)?
+            || self.reducers[1].bind(py).contains(class)?)
+    }
+
+    /// Tells whether a function is one by which dataclasses with slots pickle themselves.
+    pub(crate) fn is_of_dataclasses(&self, function: &Bound<'_, PyAny>) -> bool {
+        let py = function.py();
+        let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
+        // A class that has such a function was made by the module, which is then imported.
+        let Ok(module) = modules.and_then(|modules| modules.get_item("dataclasses")) else {
+            return false;
+        };
+        ["_dataclass_getstate", "_dataclass_setstate"]
+            .iter()
+            .any(|name| module.getattr(*name).is_ok_and(|known| known.is(function)))
     }
 
     /// Tells whether a pickler class is the standard library's own, unchanged.

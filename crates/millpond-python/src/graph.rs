@@ -1,0 +1,15 @@
+//! Proofs of object graphs: that a graph is what it was when it was pickled or loaded.
+//!
+//! [`Proof::take`] walks a graph once and writes down what it saw; [`Proof::holds`] runs along what
+//! was written and compares. How it works, why it is sound, and what is opaque, stands in
+//! `graph/README.md`.
+
+mod check;
+mod classes;
+mod layout;
+mod tape;
+mod walk;
+mod weigh;
+
+pub(crate) use tape::{Proof, Side};
+pub(crate) use weigh::{Weight, weigh};

@@ -1,0 +1,181 @@
+//! The comparison with the tape.
+#![allow(unsafe_code, reason = "CPython's own structures are read")]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
+
+use super::classes::Class;
+use super::layout;
+use super::tape::{HEAD_LEN, KIND_BITS, Kind, Proof, Side};
+use super::walk::{NoCollection, dict_of, slice_of, slot};
+use crate::by_name;
+use crate::names::Names;
+
+impl Proof {
+    /// Tells whether the graph of these roots is what it was, by the same roots' addresses.
+    ///
+    /// Every address that is followed is that of a live object: a root's is given by the caller, and
+    /// every other one is read from the tape only after it was found in the node that holds it.
+    pub(crate) fn holds(&self, py: Python<'_>, roots: &[&Bound<'_, PyAny>]) -> bool {
+        let _still = NoCollection::begin(py);
+        let Ok(names) = Names::get(py) else { return false };
+        self.roots.len() == roots.len()
+            && self.roots.iter().zip(roots).all(|(&known, root)| known == root.as_ptr().addr())
+            && self.nodes_hold(py, names)
+    }
+
+    fn nodes_hold(&self, py: Python<'_>, names: &Names) -> bool {
+        let is_worker = self.side == Side::Worker;
+        let mut is_class_checked = vec![false; self.classes.len()];
+        let mut rest = self.tape.as_slice();
+        while let [word, address, class, refcount, first, second, after @ ..] = rest {
+            let len = word >> KIND_BITS;
+            let (children, next) = after.split_at(len);
+            rest = next;
+            let node = std::ptr::with_exposed_provenance_mut::<ffi::PyObject>(*address);
+            // SAFETY: the node is alive, see `holds`, and the GIL is held; after its type was
+            // compared, what is read is that type's own structure.
+            let is_same = unsafe {
+                if ffi::Py_TYPE(node).addr() != *class {
+                    return false;
+                }
+                let kind = Kind::from_word(*word);
+                if is_worker
+                    && kind != Kind::Named
+                    && (ffi::Py_REFCNT(node) as usize != *refcount || layout::has_weakref(node))
+                {
+                    return false;
+                }
+                match kind {
+                    Kind::List => {
+                        let list = node.cast::<ffi::PyListObject>();
+                        ffi::Py_SIZE(node) as usize == len
+                            && (!is_worker || (*list).allocated as usize == *first)
+                            && are_same(slice_of((*list).ob_item, len), children)
+                    }
+                    Kind::Tuple => {
+                        let tuple = node.cast::<ffi::PyTupleObject>();
+                        ffi::Py_SIZE(node) as usize == len
+                            && are_same(slice_of((&raw mut (*tuple).ob_item).cast(), len), children)
+                    }
+                    Kind::Dict => {
+                        (!is_worker || layout::dict_table(node) == (*first, *second))
+                            && is_same_dict(node, children)
+                    }
+                    Kind::Set => is_same_set(node, children, *first, *second),
+                    Kind::ByteArray => {
+                        let array = node.cast::<ffi::PyByteArrayObject>();
+                        let known = &self.bytes[children[0]..children[0] + first];
+                        let start = (*array).ob_start.cast::<u8>().cast_const();
+                        ffi::Py_SIZE(node) as usize == *first
+                            && (!is_worker
+                                || ((*array).ob_exports == 0
+                                    && (*array).ob_alloc as usize == *second))
+                            && (*first == 0 || std::slice::from_raw_parts(start, *first) == known)
+                    }
+                    Kind::Instance => {
+                        let object = Bound::from_borrowed_ptr(py, node);
+                        (is_class_checked[*first] || {
+                            is_class_checked[*first] = true;
+                            self.is_same_class(&object.get_type(), *first)
+                        }) && self.is_same_instance(&object, *first, children)
+                    }
+                    Kind::Named => {
+                        let object = Bound::from_borrowed_ptr(py, node);
+                        let (module, name) = &self.names[children[0]];
+                        by_name::name_of(names, &object).is_some_and(|(now, called)| {
+                            is_text(&now, module) && is_text(&called, name)
+                        })
+                    }
+                }
+            };
+            if !is_same {
+                return false;
+            }
+        }
+        debug_assert!(rest.is_empty(), "a node has {HEAD_LEN} words and its children");
+        true
+    }
+
+    /// A class may have been changed, or another may lie at its address by now.
+    fn is_same_class(&self, class: &Bound<'_, PyType>, index: usize) -> bool {
+        Class::of(class).is_ok_and(|now| now.is_same(&self.classes[index]))
+    }
+
+    unsafe fn is_same_instance(
+        &self,
+        object: &Bound<'_, PyAny>,
+        index: usize,
+        children: &[usize],
+    ) -> bool {
+        let class = &self.classes[index];
+        let dict = if class.has_dict {
+            match dict_of(object) {
+                Ok(dict) => dict.as_ptr().addr(),
+                Err(_) => return false,
+            }
+        } else {
+            0
+        };
+        dict == children[0]
+            && class.slots.iter().zip(&children[2..]).all(|(&offset, &known)| {
+                // SAFETY: the object is alive, and its class was found to have these slots.
+                unsafe { slot(object.as_ptr(), offset).addr() == known }
+            })
+    }
+}
+
+/// Tells whether two exact strings are equal.
+fn is_text(now: &Bound<'_, PyString>, known: &Py<PyString>) -> bool {
+    let known = known.bind(now.py());
+    now.is(known) || matches!((now.to_str(), known.to_str()), (Ok(now), Ok(known)) if now == known)
+}
+
+fn are_same(now: &[*mut ffi::PyObject], known: &[usize]) -> bool {
+    // SAFETY: a pointer and a number of its width have the same size and alignment, and any pointer's
+    // bits are a number. As numbers both are compared by memcmp.
+    let now = unsafe { std::slice::from_raw_parts(now.as_ptr().cast::<usize>(), now.len()) };
+    now == known
+}
+
+/// # Safety
+/// `dict` is a live dict.
+unsafe fn is_same_dict(dict: *mut ffi::PyObject, children: &[usize]) -> bool {
+    // SAFETY: the caller's duty; the references are borrowed, and only their addresses are looked at.
+    unsafe {
+        if 2 * ffi::PyDict_Size(dict) as usize != children.len() {
+            return false;
+        }
+        let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        for known in children.as_chunks::<2>().0 {
+            if ffi::PyDict_Next(dict, &raw mut at, &raw mut key, &raw mut value) == 0
+                || [key.addr(), value.addr()] != *known
+            {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// # Safety
+/// `set` is a live set or frozenset.
+unsafe fn is_same_set(
+    set: *mut ffi::PyObject,
+    children: &[usize],
+    fill: usize,
+    used: usize,
+) -> bool {
+    // SAFETY: the caller's duty; the table has `mask` + 1 entries.
+    unsafe {
+        let object = &*set.cast::<ffi::PySetObject>();
+        object.mask as usize + 1 == children.len()
+            && object.fill as usize == fill
+            && object.used as usize == used
+            && std::slice::from_raw_parts(object.table, children.len())
+                .iter()
+                .zip(children)
+                .all(|(entry, &known)| entry.key.addr() == known)
+    }
+}

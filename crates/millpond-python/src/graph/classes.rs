@@ -1,0 +1,189 @@
+//! Which classes can be proved: those with which nothing of the user's runs when an instance is
+//! pickled, loaded, compared or freed.
+//!
+//! The rules follow `save` and `load_build` in Modules/_pickle.c and `object.__reduce_ex__` in
+//! Objects/typeobject.c, for the protocols 2 to 5.
+#![allow(unsafe_code, reason = "types and their descriptors are read")]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+
+use crate::names::Names;
+
+/// Names that must not be found in a class, nor in an instance: pickle, or the interpreter, would run
+/// what they name.
+const FORBIDDEN: [&str; 12] = [
+    "__del__",
+    "__new__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "__setstate__",
+    "__getnewargs__",
+    "__getnewargs_ex__",
+    "__getattr__",
+    "__getattribute__",
+    "__class__",
+    "__dict__",
+];
+
+/// A class that can be proved.
+pub(super) struct Class {
+    pub(super) address: usize,
+    /// Whether instances have a dict.
+    pub(super) has_dict: bool,
+    /// Offsets of slots in an instance, in bytes.
+    pub(super) slots: Vec<isize>,
+}
+
+impl Class {
+    /// Examines a class. An error tells why its instances are opaque.
+    pub(super) fn of(class: &Bound<'_, PyType>) -> Result<Self, String> {
+        let py = class.py();
+        let refuse = |reason: &str| Err(format!("{}: {reason}", name_of(class)));
+        let Ok(names) = Names::get(py) else { return refuse("multiprocessing is not there") };
+        if !class.get_type().is(py.get_type::<PyType>()) {
+            return refuse("it has a metaclass");
+        }
+        if names.is_registered(class).unwrap_or(true) {
+            return refuse("a reducer is registered for it");
+        }
+        let Ok(mro) = class.mro().cast_into::<PyTuple>() else { return refuse("it has no bases") };
+        let object = py.get_type::<PyAny>();
+        let mut slots = Vec::new();
+        for base in mro.iter() {
+            if base.is(&object) {
+                continue;
+            }
+            let Ok(base) = base.cast_into_exact::<PyType>() else {
+                return refuse("a base has a metaclass");
+            };
+            if !is_made_in_python(names, &base) {
+                return refuse("a base is not written in Python");
+            }
+            let Some(body) = body_of(&base) else { return refuse("a base has no body") };
+            for name in FORBIDDEN {
+                let Some(found) = body.get_item(name).ok().flatten() else { continue };
+                // Every class that has instance dicts has a descriptor for them of CPython's own.
+                let is_own = name == "__dict__" && found.get_type().is(&names.getset_type);
+                let is_known = names.is_of_dataclasses(&found);
+                if !is_own && !is_known {
+                    return refuse(&format!("it has {name}"));
+                }
+            }
+            for (name, value) in body.iter() {
+                if let Some(offset) = slot_offset(names, &value) {
+                    slots.push((name, value, offset));
+                }
+            }
+        }
+        for (name, descriptor, _) in &slots {
+            // A slot is restored by `setattr`, which must reach the slot itself.
+            let first = mro.iter().find_map(|base| {
+                let base = base.cast::<PyType>().ok().filter(|base| !base.is(&object))?;
+                body_of(base)?.get_item(name).ok().flatten()
+            });
+            if first.is_none_or(|first| !first.is(descriptor)) {
+                return refuse("another attribute hides a slot");
+            }
+        }
+        let has_custom_setattr = mro.iter().any(|base| {
+            !base.is(&object)
+                && base
+                    .cast::<PyType>()
+                    .ok()
+                    .and_then(body_of)
+                    .is_some_and(|body| body.contains("__setattr__").unwrap_or(true))
+        });
+        // What dataclasses make for frozen ones with slots goes round it.
+        let restores_itself = slots.is_empty() || has_known_setstate(names, &mro, &object);
+        if has_custom_setattr && !restores_itself {
+            return refuse("it has __setattr__ and slots");
+        }
+        // SAFETY: the type is alive as long as the borrow.
+        let has_dict = unsafe {
+            let raw = &*class.as_type_ptr();
+            raw.tp_dictoffset != 0 || raw.tp_flags & MANAGED_DICT != 0
+        };
+        let slots = slots.into_iter().map(|(_, _, offset)| offset).collect();
+        Ok(Self { address: class.as_ptr().addr(), has_dict, slots })
+    }
+
+    /// Tells whether two examinations of one class came to the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.has_dict == other.has_dict && self.slots == other.slots
+    }
+}
+
+/// `Py_TPFLAGS_MANAGED_DICT` (Include/object.h, from 3.11 on).
+const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
+
+/// `Py_T_OBJECT_EX` (Include/descrobject.h; `T_OBJECT_EX` in structmember.h before 3.12).
+const OBJECT_EX: std::ffi::c_int = 16;
+
+/// A name for people, which runs nothing of the user's.
+pub(super) fn name_of(class: &Bound<'_, PyType>) -> String {
+    class.name().map_or_else(|_| String::from("?"), |name| name.to_string_lossy().into_owned())
+}
+
+/// Returns a class's own dict. Those of built-in types lie elsewhere from 3.12 on, and are not asked
+/// for.
+fn body_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyDict>> {
+    // SAFETY: the type is alive as long as the borrow; a class made by a class statement keeps its
+    // dict in `tp_dict` on all versions (Doc/c-api/typeobj.rst), and others are refused before.
+    unsafe {
+        let body = (*class.as_type_ptr()).tp_dict;
+        Bound::from_borrowed_ptr_or_opt(class.py(), body)?.cast_into_exact().ok()
+    }
+}
+
+/// Tells whether a class statement has made the type, on `object` or on other such classes: then its
+/// instances are freed by the interpreter's own function, made by `object.__new__`, and have no state
+/// but dict and slots.
+fn is_made_in_python(names: &Names, class: &Bound<'_, PyType>) -> bool {
+    let like = names.python_class.bind(class.py());
+    let object = class.py().get_type::<PyAny>();
+    // SAFETY: the types are alive as long as the borrows; buffer functions are part of a type.
+    unsafe {
+        let (raw, like, object) =
+            (&*class.as_type_ptr(), &*like.as_type_ptr(), &*object.as_type_ptr());
+        raw.tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0
+            && raw.tp_dealloc.map(|f| f as usize) == like.tp_dealloc.map(|f| f as usize)
+            && raw.tp_new.map(|f| f as usize) == object.tp_new.map(|f| f as usize)
+            && raw.tp_itemsize == 0
+            && raw.tp_methods.is_null()
+            && (raw.tp_as_buffer.is_null() || (*raw.tp_as_buffer).bf_getbuffer.is_none())
+    }
+}
+
+/// Returns where a slot lies in an instance, if `value` is a slot's descriptor.
+fn slot_offset(names: &Names, value: &Bound<'_, PyAny>) -> Option<isize> {
+    if !value.get_type().is(&names.member_type) {
+        return None;
+    }
+    // SAFETY: the type is exactly that of member descriptors, whose definition lives as long.
+    unsafe {
+        let member = (*value.as_ptr().cast::<ffi::PyMemberDescrObject>()).d_member;
+        ((*member).type_code == OBJECT_EX).then_some((*member).offset)
+    }
+}
+
+fn has_known_setstate(names: &Names, mro: &Bound<'_, PyTuple>, object: &Bound<'_, PyAny>) -> bool {
+    mro.iter().any(|base| {
+        base.cast::<PyType>()
+            .ok()
+            .filter(|base| !base.is(object))
+            .and_then(body_of)
+            .and_then(|body| body.get_item("__setstate__").ok().flatten())
+            .is_some_and(|found| names.is_of_dataclasses(&found))
+    })
+}
+
+/// Tells whether an instance's own attributes have a name that pickle would ask the instance for.
+pub(super) fn has_forbidden(dict: &Bound<'_, PyDict>) -> bool {
+    dict.iter().any(|(key, _)| match key.cast_exact::<PyString>() {
+        Ok(key) => key.to_str().is_ok_and(|key| FORBIDDEN.contains(&key)),
+        Err(_) => true,
+    })
+}

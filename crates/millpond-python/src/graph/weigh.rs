@@ -1,0 +1,130 @@
+//! How heavy an object is, told without walking all of it.
+#![allow(unsafe_code, reason = "CPython's own structures are read")]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::walk::{Addresses, is_atom, slice_of};
+
+/// What a quick look says of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Weight {
+    /// It has at least as many references as were asked for.
+    Heavy,
+    /// It has fewer, and all of it was seen. `is_simple` tells that it holds nothing but atoms,
+    /// functions, classes and exact containers of these.
+    Light { is_simple: bool },
+}
+
+/// Tells whether an object holds `enough` references or more, counting those of containers in it, and
+/// of instances' own dicts, once each. A look stops when it has seen enough.
+pub(crate) fn weigh(object: &Bound<'_, PyAny>, enough: usize) -> Weight {
+    let mut look = Look {
+        count: 0,
+        enough,
+        is_simple: true,
+        stack: Vec::new(),
+        visited: Addresses::default(),
+    };
+    // SAFETY: the object is alive as long as the borrow, the GIL is held and no Python runs.
+    unsafe {
+        look.meet(object.as_ptr());
+        while let Some(node) = look.stack.pop() {
+            if look.count >= enough {
+                return Weight::Heavy;
+            }
+            look.open(node);
+        }
+    }
+    if look.count >= enough { Weight::Heavy } else { Weight::Light { is_simple: look.is_simple } }
+}
+
+struct Look {
+    count: usize,
+    enough: usize,
+    is_simple: bool,
+    stack: Vec<*mut ffi::PyObject>,
+    visited: Addresses,
+}
+
+impl Look {
+    unsafe fn meet(&mut self, object: *mut ffi::PyObject) {
+        // SAFETY: the caller gives a live object.
+        unsafe {
+            let class = ffi::Py_TYPE(object);
+            let is_named =
+                class == &raw mut ffi::PyFunction_Type || class == &raw mut ffi::PyType_Type;
+            if !is_atom(object) && !is_named && self.visited.insert(object.addr()) {
+                self.stack.push(object);
+            }
+        }
+    }
+
+    unsafe fn open(&mut self, node: *mut ffi::PyObject) {
+        // SAFETY: the caller gives a live object; exact types are told by their type pointers.
+        unsafe {
+            if ffi::PyList_CheckExact(node) != 0 {
+                let list = node.cast::<ffi::PyListObject>();
+                return self.each(slice_of((*list).ob_item, ffi::Py_SIZE(node) as usize));
+            }
+            if ffi::PyTuple_CheckExact(node) != 0 {
+                let tuple = node.cast::<ffi::PyTupleObject>();
+                let items = (&raw mut (*tuple).ob_item).cast();
+                return self.each(slice_of(items, ffi::Py_SIZE(node) as usize));
+            }
+            if ffi::PyDict_CheckExact(node) != 0 {
+                return self.dict(node);
+            }
+            if ffi::PyAnySet_CheckExact(node) != 0 {
+                let set = &*node.cast::<ffi::PySetObject>();
+                self.count += set.used as usize;
+                if self.count < self.enough {
+                    for entry in std::slice::from_raw_parts(set.table, set.mask as usize + 1) {
+                        if !entry.key.is_null() && entry.hash != -1 {
+                            self.meet(entry.key);
+                        }
+                    }
+                }
+                return;
+            }
+            self.is_simple = false;
+            // An instance's own dict, if its class is made in Python and it has one.
+            if (*ffi::Py_TYPE(node)).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0 {
+                let dict = ffi::PyObject_GenericGetDict(node, std::ptr::null_mut());
+                if dict.is_null() {
+                    ffi::PyErr_Clear();
+                } else {
+                    if ffi::PyDict_CheckExact(dict) != 0 {
+                        self.dict(dict);
+                    }
+                    // The instance holds it too.
+                    ffi::Py_DECREF(dict);
+                }
+            }
+        }
+    }
+
+    unsafe fn dict(&mut self, dict: *mut ffi::PyObject) {
+        // SAFETY: the caller gives a live dict; the references are borrowed, and nothing changes it.
+        unsafe {
+            self.count += 2 * ffi::PyDict_Size(dict) as usize;
+            let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+            while self.count < self.enough
+                && ffi::PyDict_Next(dict, &raw mut at, &raw mut key, &raw mut value) != 0
+            {
+                self.meet(key);
+                self.meet(value);
+            }
+        }
+    }
+
+    unsafe fn each(&mut self, items: &[*mut ffi::PyObject]) {
+        self.count += items.len();
+        if self.count < self.enough {
+            for &item in items {
+                // SAFETY: the items of a live container are alive.
+                unsafe { self.meet(item) };
+            }
+        }
+    }
+}

@@ -1,0 +1,537 @@
+"""Proofs of object graphs: what holds, what is noticed, and what is opaque."""
+
+from __future__ import annotations
+
+import collections
+import copyreg
+import dataclasses
+import gc
+import pickle
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from millpond import _native
+
+Proof = _native.Proof
+
+
+class Plain:
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+
+class Child(Plain):
+    def method(self) -> int:
+        return 1
+
+
+class Slots:
+    __slots__ = ("_private", "x", "y")
+
+    def __init__(self, x: Any, y: Any) -> None:
+        self.x = x
+        self.y = y
+
+
+class Both(Slots):
+    pass
+
+
+@dataclasses.dataclass
+class Point:
+    x: Any
+    y: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: Any
+    y: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrozenSlots:
+    x: Any
+    y: Any
+
+
+def function() -> None:
+    pass
+
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "list": lambda: [1, 2.5, "text", b"bytes", None, True, 3j, ..., 10**40, ()],
+    "nested": lambda: [[1, [2, [3]]], ("a", ("b", ["c"]))],
+    "tuple": lambda: (1, "x", [2]),
+    "dict": lambda: {"a": 1, 2: [3], (4, "b"): {"c": {}}},
+    "set": lambda: [{1, 2, 3}, {"a", (1, 2)}, frozenset({b"x"}), set()],
+    "bytearray": lambda: [bytearray(b"abc"), bytearray()],
+    "plain": lambda: [Plain(a=1, b=[2]), Child(c={"d": Plain()})],
+    "slots": lambda: [Slots(1, [2]), Slots("x", Slots(3, None))],
+    "slots and dict": lambda: Both([1], {"a": 2}),
+    "dataclass": lambda: [Point(1, [2]), Frozen(3, (4,)), FrozenSlots(5, {"x": 6})],
+    "named": lambda: [function, Plain, int, {"k": Point}],
+    "empty": lambda: [[], {}, (), set(), frozenset(), "", b""],
+}
+
+sides = pytest.mark.parametrize("is_worker", [False, True], ids=["parent", "worker"])
+
+
+def assert_holds(proof: Proof, holder: list[Any]) -> None:
+    if not proof.holds(holder):
+        pytest.fail("it should hold")
+
+
+def assert_changed(proof: Proof, holder: list[Any]) -> None:
+    if proof.holds(holder):
+        pytest.fail("the change should be noticed")
+
+
+def loaded(make: Callable[[], Any]) -> list[Any]:
+    """A list whose item is as a worker has it: nothing else refers to it, and nothing of it is shared
+    with the program."""
+    return [pickle.loads(pickle.dumps(make()))]
+
+
+@sides
+@pytest.mark.parametrize("maker", MAKERS)
+def test_what_nobody_touches_holds(maker: str, is_worker: bool) -> None:
+    root = loaded(MAKERS[maker])
+    proof = Proof.take(root, is_worker)
+    assert_holds(proof, root)
+    assert_holds(proof, root)
+    # To pickle it changes nothing either.
+    pickle.dumps(root[0])
+    assert_holds(proof, root)
+
+
+def cyclic() -> list[Any]:
+    root: list[Any] = [1, {"self": None}, Plain()]
+    root[1]["self"] = root
+    root[2].me = root[2]
+    root.append(root)
+    return root
+
+
+@sides
+def test_cycles_and_shared_nodes_are_walked_once(is_worker: bool) -> None:
+    root = loaded(cyclic)
+    proof = Proof.take(root, is_worker)
+    assert_holds(proof, root)
+    # List, dict, instance, the instance's dict, its class.
+    assert proof.node_count == 5
+    root[0][1]["self"] = root[0][2]
+    assert_changed(proof, root)
+    root[0].clear()
+
+
+CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "an item": (lambda: [[1, 2]], lambda r: r[0].__setitem__(0, 9)),
+    "an equal item": (lambda: [["x" * 3, 2]], lambda r: r[0].__setitem__(0, "".join("xxx"))),
+    "two items swapped": (lambda: [[1, 2]], lambda r: r[0].reverse()),
+    "an append": (lambda: [[1]], lambda r: r[0].append(2)),
+    "a pop": (lambda: [[1]], lambda r: r[0].pop()),
+    "a replaced tuple": (lambda: [(1, 2)], lambda r: r.__setitem__(0, (*r[0],))),
+    "a dict's value": (lambda: {"a": 1}, lambda r: r.__setitem__("a", 2)),
+    "a dict's new key": (lambda: {"a": 1}, lambda r: r.__setitem__("b", 2)),
+    "a dict's order": (lambda: {"a": 1, "b": 2}, lambda r: r.__setitem__("a", r.pop("a"))),
+    "a key that goes": (lambda: {"a": 1}, lambda r: r.pop("a")),
+    "a member more": (lambda: [{1, 2}], lambda r: r[0].add(3)),
+    "a member less": (lambda: [{1, 2}], lambda r: r[0].discard(1)),
+    "a byte": (lambda: [bytearray(b"abc")], lambda r: r[0].__setitem__(1, 0)),
+    "bytes more": (lambda: [bytearray(b"abc")], lambda r: r[0].extend(b"x")),
+    "an attribute": (lambda: Plain(a=1), lambda r: setattr(r, "a", 2)),
+    "a new attribute": (lambda: Plain(a=1), lambda r: setattr(r, "b", 2)),
+    "an attribute that goes": (lambda: Plain(a=1), lambda r: delattr(r, "a")),
+    "another instance dict": (lambda: Plain(a=1), lambda r: setattr(r, "__dict__", {"a": 1})),
+    "another class": (lambda: Plain(a=1), lambda r: setattr(r, "__class__", Child)),
+    "a slot": (lambda: Slots(1, 2), lambda r: setattr(r, "x", 3)),
+    "a slot that is set": (lambda: Slots(1, 2), lambda r: setattr(r, "_private", 3)),
+    "a slot that goes": (lambda: Slots(1, 2), lambda r: delattr(r, "x")),
+    "deep inside": (
+        lambda: [{"a": [Plain(b=({"c": [1]},))]}],
+        lambda r: r[0]["a"][0].b[0]["c"].append(1),
+    ),
+    "a frozen one": (lambda: Frozen(1, 2), lambda r: object.__setattr__(r, "x", 3)),
+    "a frozen one with slots": (lambda: FrozenSlots(1, 2), lambda r: object.__setattr__(r, "x", 3)),
+}
+
+
+@sides
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_noticed(change: str, is_worker: bool) -> None:
+    make, apply = CHANGES[change]
+    root = loaded(make)
+    proof = Proof.take(root, is_worker)
+    assert_holds(proof, root)
+    apply(root[0])
+    assert_changed(proof, root)
+
+
+KEPT: list[Any] = []
+
+# What leaves the pickle as it is, and yet may be seen by the next task.
+TRACES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "an append that was popped": (lambda: list(range(1000)), lambda r: (r.append(0), r.pop())),
+    "a key that came and went": (lambda: {"a": 1}, lambda r: (r.__setitem__("b", 1), r.pop("b"))),
+    "a member that came and went": (
+        lambda: [set(range(5))],
+        lambda r: (r[0].add(1000), r[0].discard(1000)),
+    ),
+    "a list that is kept": (lambda: [[1]], lambda r: KEPT.append(r[0])),
+    "a tuple that is kept": (lambda: [([1],)], lambda r: KEPT.append(r[0])),
+    "a frozenset that is kept": (lambda: [frozenset({1})], lambda r: KEPT.append(r[0])),
+    "an instance dict that is kept": (lambda: [Plain(a=1)], lambda r: KEPT.append(vars(r[0]))),
+    "an instance that is kept": (lambda: [Plain(a=1)], lambda r: KEPT.append(r[0])),
+    "a weak reference": (lambda: [Plain(a=1)], lambda r: KEPT.append(weakref.ref(r[0]))),
+    "a weak reference to a set": (lambda: [{1}], lambda r: KEPT.append(weakref.ref(r[0]))),
+    "a bytearray that is exported": (
+        lambda: [bytearray(b"abc")],
+        lambda r: KEPT.append(memoryview(r[0])),
+    ),
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_a_worker_notices_what_leaves_a_trace(trace: str) -> None:
+    make, apply = TRACES[trace]
+    root = loaded(make)
+    proof = Proof.take(root, True)
+    parents = loaded(make)
+    parents_proof = Proof.take(parents, False)
+    try:
+        apply(root[0])
+        assert_changed(proof, root)
+        if not trace.startswith("a member"):
+            # The parent's own pickle is the same: references of its own mean nothing.
+            apply(parents[0])
+            assert_holds(parents_proof, parents)
+    finally:
+        KEPT.clear()
+
+
+class WithDel:
+    def __del__(self) -> None:
+        pass
+
+
+class WithNew:
+    def __new__(cls) -> WithNew:
+        return object.__new__(cls)
+
+
+class WithReduce:
+    def __reduce__(self) -> Any:
+        return (WithReduce, ())
+
+
+class WithState:
+    def __getstate__(self) -> Any:
+        return {}
+
+
+class WithSetState:
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class WithGetattr:
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+class WithNewArgs:
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return ()
+
+
+class WithClass:
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        return int
+
+
+class Meta(type):
+    pass
+
+
+class WithMeta(metaclass=Meta):
+    pass
+
+
+class SetattrSlots:
+    __slots__ = ("x",)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+class Inherits(WithReduce):
+    pass
+
+
+class MyList(list[Any]):
+    pass
+
+
+class Hashed:
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+OPAQUE: dict[str, Callable[[], Any]] = {
+    "del": WithDel,
+    "new": WithNew,
+    "reduce": WithReduce,
+    "getstate": WithState,
+    "setstate": WithSetState,
+    "getattr": WithGetattr,
+    "getnewargs": WithNewArgs,
+    "class": WithClass,
+    "metaclass": WithMeta,
+    "setattr with slots": SetattrSlots,
+    "inherited": Inherits,
+    "subclass of a built-in": lambda: MyList([1]),
+    "a key with its own hash": lambda: {Hashed(): 1},
+    "a member with its own hash": lambda: {Hashed()},
+    "an instance with its own reduce": lambda: Plain(__reduce_ex__=1),
+    "a lock": threading.Lock,
+    "a generator": lambda: (x for x in ()),
+    "an exception": lambda: ValueError(1),
+    "a module": lambda: sys,
+    "a local function": lambda: lambda: 1,
+    "a bound method": lambda: Child().method,
+    "a deque": lambda: collections.deque([1]),
+    "an ordered dict": lambda: collections.OrderedDict(a=1),
+}
+
+
+@sides
+@pytest.mark.parametrize("name", OPAQUE)
+def test_what_is_not_known_is_opaque_wherever_it_stands(name: str, is_worker: bool) -> None:
+    for root in (OPAQUE[name](), [1, [OPAQUE[name]()]], Plain(a=OPAQUE[name]())):
+        with pytest.raises(TypeError):
+            Proof.take([root], is_worker)
+
+
+@contextmanager
+def patched(target: Any, name: str, value: Any) -> Iterator[None]:
+    before = vars(target).get(name)
+    setattr(target, name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(target, name)
+        else:
+            setattr(target, name, before)
+
+
+@sides
+@pytest.mark.parametrize("method", ["__reduce__", "__getstate__", "__del__", "__getattr__"])
+def test_a_class_that_gets_such_a_method_later_is_noticed(method: str, is_worker: bool) -> None:
+    root = loaded(lambda: [Child(a=1)])
+    proof = Proof.take(root, is_worker)
+    with patched(Plain, method, lambda *args: None):
+        assert_changed(proof, root)
+
+
+@sides
+def test_a_reducer_that_is_registered_later_is_noticed(is_worker: bool) -> None:
+    root = loaded(lambda: [Child(a=1)])
+    proof = Proof.take(root, is_worker)
+    copyreg.pickle(Child, lambda child: (Child, ()))  # type: ignore[arg-type, return-value]
+    try:
+        assert_changed(proof, root)
+    finally:
+        del copyreg.dispatch_table[Child]
+    assert_holds(proof, root)
+
+
+@sides
+def test_a_name_that_leads_elsewhere_is_noticed(is_worker: bool) -> None:
+    root = loaded(lambda: [Child(a=1), function])
+    proof = Proof.take(root, is_worker)
+    for name in ("Child", "function"):
+        before = globals()[name]
+        globals()[name] = Plain
+        try:
+            assert_changed(proof, root)
+        finally:
+            globals()[name] = before
+        assert_holds(proof, root)
+
+
+def test_a_proof_holds_no_container_and_gives_its_atoms_back() -> None:
+    inner, text = Plain(a=[1]), "some text of its own " + str(id(KEPT))
+    root = [inner, [text], {"k": (1, [2])}]
+    gone = weakref.ref(inner)
+    before = sys.getrefcount(text), sys.getrefcount(root), sys.getrefcount(root[1])
+    proof = Proof.take([root], False)
+    assert sys.getrefcount(text) == before[0] + 1
+    assert (sys.getrefcount(root), sys.getrefcount(root[1])) == before[1:]
+    del inner, root
+    assert gone() is None
+    del proof
+    assert sys.getrefcount(text) == before[0] - 1
+
+
+def test_a_proof_knows_its_nodes_and_texts() -> None:
+    text, inner = "a text", [1]
+    root = [inner, text, {"key": 5000}]
+    proof = Proof.take([root], False)
+    assert all(proof.contains(one) for one in (root, inner, text, root[2]))
+    assert not proof.contains([1]) and not proof.contains("another text")
+
+
+@sides
+def test_depth_is_no_matter(is_worker: bool) -> None:
+    root: list[Any] = []
+    for _ in range(100_000):
+        root = [root]
+    root = [root]
+    proof = Proof.take(root, is_worker)
+    assert_holds(proof, root)
+    inner = root
+    for _ in range(50_000):
+        inner = inner[0]
+    inner.append(1)
+    del inner
+    assert_changed(proof, root)
+    # Freed level by level, not by one recursion.
+    while root:
+        root = root[0]
+
+
+def test_no_collection_runs_in_a_walk_and_the_collector_is_as_it_was() -> None:
+    root = [Plain(a=[x]) for x in range(2000)]
+    collections_before = [generation["collections"] for generation in gc.get_stats()]
+    proof = Proof.take(root, False)
+    assert_holds(proof, root)
+    assert [generation["collections"] for generation in gc.get_stats()] == collections_before
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        Proof.take(root, False)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_weights() -> None:
+    assert _native.weigh([1, 2, 3], 100) is True
+    assert _native.weigh([Plain()], 100) is False
+    assert _native.weigh(list(range(100)), 100) is None
+    assert _native.weigh([[1] * 50, {"a": [2] * 50}], 100) is None
+    assert _native.weigh({str(x): x for x in range(50)}, 100) is None
+    assert _native.weigh(Plain(a=[1] * 200), 100) is None
+    shared = [1] * 60
+    assert _native.weigh([shared, shared], 100) is True
+
+
+# Random graphs, and random changes, against a comparison by identity written in Python.
+
+atoms = st.one_of(st.integers(), st.text(max_size=3), st.none(), st.floats(), st.binary(max_size=3))
+graphs = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(st.text(max_size=2), inner, max_size=4),
+        st.builds(lambda a, b: Plain(a=a, b=b), inner, inner),
+        st.builds(Point, inner, inner),
+        st.builds(Slots, inner, inner),
+        st.sets(st.integers(), max_size=4),
+        st.binary(max_size=4).map(bytearray),
+    ),
+    max_leaves=25,
+)
+
+
+def picture(root: Any) -> tuple[list[Any], list[Any]]:
+    """What a graph is made of, by identity; and the objects, so that no id is used twice."""
+    seen: dict[int, None] = {}
+    queue, rows, held = [root], [], []
+    for node in queue:
+        if id(node) in seen:
+            continue
+        seen[id(node)] = None
+        held.append(node)
+        children: list[Any] = []
+        if type(node) in (list, tuple):
+            children = list(node)
+        elif type(node) is dict:
+            children = [part for item in node.items() for part in item]
+        elif type(node) is set:
+            children = list(node)
+        elif type(node) is bytearray:
+            rows.append(bytes(node))
+        elif isinstance(node, Slots):
+            children = [node.x, node.y]
+        elif isinstance(node, Plain | Point):
+            children = [vars(node)]
+        rows.append((id(node), type(node), [id(child) for child in children]))
+        held.extend(children)
+        queue.extend(children)
+    return rows, held
+
+
+def containers(root: Any) -> list[Any]:
+    _, held = picture(root)
+    kinds = (list, dict, set, bytearray, Plain, Point, Slots)
+    unique = {id(one): one for one in [root, *held] if isinstance(one, kinds)}
+    return list(unique.values())
+
+
+def mutate(node: Any, value: Any, others: list[Any]) -> None:
+    if isinstance(node, list):
+        node.insert(len(node) // 2, value) if len(node) % 2 else node.append(others[0])
+    elif isinstance(node, dict):
+        node["changed"] = value
+    elif isinstance(node, set):
+        node.symmetric_difference_update({7})
+    elif isinstance(node, bytearray):
+        node.append(1)
+    elif isinstance(node, Slots | Point):
+        node.x = value
+    else:
+        node.a = others[-1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(root=graphs, extra=graphs, is_worker=st.booleans(), data=st.data())
+def test_a_proof_holds_just_when_nothing_has_changed(
+    root: Any, extra: Any, is_worker: bool, data: st.DataObject
+) -> None:
+    root = [[pickle.loads(pickle.dumps(root))]]
+    nodes = containers(root[0])
+    if len(nodes) > 1 and data.draw(st.booleans()):
+        # An edge more: sharing, or a cycle.
+        root[0].append(nodes[data.draw(st.integers(0, len(nodes) - 1))])
+    del nodes
+    proof = Proof.take(root, is_worker)
+    assert_holds(proof, root)
+    before, held = picture(root[0])
+    # By number: what is drawn itself gets a weak reference.
+    all_nodes = containers(root[0])
+    chosen = all_nodes[data.draw(st.integers(0, len(all_nodes) - 1))]
+    mutate(chosen, extra, all_nodes)
+    del all_nodes
+    after, _ = picture(root[0])
+    del chosen
+    if before != after:
+        assert_changed(proof, root)
+    elif not is_worker:
+        assert_holds(proof, root)
+    del held
+    root[0].clear()
