@@ -12,7 +12,8 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::deliver::{Desk, Ticket, read_outcome, refusal};
 use crate::direct::{DIRECT, Encoder};
 use crate::errors;
-use crate::job::{Draw, HAS_PARTS, Job, TaskKind, Told};
+use crate::graph;
+use crate::job::{Draw, HAS_INDICES, HAS_PARTS, Job, TaskKind, Told};
 use crate::names::{self, Names};
 use crate::pack::Packer;
 use crate::parts::{Candidates, PartHook, Parts, Plan, Row, is_plain_task};
@@ -449,10 +450,14 @@ impl Engine {
         let kind = drawn.kind as u32;
         if !is_plain && !drawn.raised {
             let kwds = drawn.kwds.as_ref().map(|kwds| kwds.bind(py));
-            let candidates = Candidates::of(drawn.kind, func, second, kwds)?;
+            let seen = |address| live.parts.seen(address);
+            let candidates = Candidates::of(drawn.kind, func, second, kwds, &seen)?;
             if !candidates.is_empty() && packer.is_stock()? {
                 let name = || names::callable_name(func);
-                let plan = live.parts.plan(&live.engine, &candidates, packer, name)?;
+                let is_simple =
+                    |apart: &[Bound<'py, PyAny>]| graph::is_simple(&[task.as_any()], apart);
+                let engine = &live.engine;
+                let plan = live.parts.plan(py, engine, candidates, packer, name, is_simple)?;
                 if !plan.is_empty() {
                     return self.publish_with_parts(py, live, job, packer, &task, kind, plan);
                 }
@@ -550,7 +555,7 @@ impl Engine {
         let index = job.get().count_published();
         let ticket = Ticket { job: job.clone().unbind(), index };
         let parts = plan.send();
-        let kind = kind | HAS_PARTS;
+        let kind = kind | HAS_PARTS | if hook.get().has_indices() { HAS_INDICES } else { 0 };
         let refused = live.engine.publish(Task { ticket, kind, bytes, parts: &parts, counted_len });
         drop(packed);
         self.settle_refusal(py, refused);

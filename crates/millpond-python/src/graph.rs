@@ -12,4 +12,5 @@ mod walk;
 mod weigh;
 
 pub(crate) use tape::{Proof, Side};
-pub(crate) use weigh::{Weight, weigh};
+pub(crate) use walk::NoCollection;
+pub(crate) use weigh::{Weight, instance_dict, is_simple, set_len, weigh};

@@ -26,6 +26,9 @@ pub(crate) enum TaskKind {
 /// Set in a task's kind if its stream names stored parts.
 pub(crate) const HAS_PARTS: u32 = 0x100;
 
+/// Set as well if it names objects inside of them by their numbers in pickle's memo.
+pub(crate) const HAS_INDICES: u32 = 0x400;
+
 /// One call of the API.
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct Job {

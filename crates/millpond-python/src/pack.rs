@@ -127,6 +127,14 @@ impl<'py> Packer<'py> {
         self.dump(&pickler, object)
     }
 
+    /// Pickles, and returns what pickle remembered: number and object by address.
+    pub(crate) fn memo_of(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let pickler = Names::get(self.py)?.stock_pickler.bind(self.py).call1((&self.sink,))?;
+        self.dump(&pickler, object)?;
+        let memo = pickler.getattr(pyo3::intern!(self.py, "memo"))?;
+        Ok(memo.call_method0(pyo3::intern!(self.py, "copy"))?.cast_into()?)
+    }
+
     /// Returns the bytes of the last pickle.
     pub(crate) fn packed(&self) -> Packed<'_> {
         Packed(self.sink.get().lock())

@@ -16,8 +16,10 @@ use crate::items::Items;
 /// How a stored part's bytes are to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PartKind {
-    /// A pickle of the whole list or tuple.
+    /// A pickle of a list or tuple of atoms.
     Pickle,
+    /// A pickle of a tuple of graphs.
+    Graph,
     /// Numbers, of a list or of a tuple.
     Numbers { is_list: bool, width: Width },
 }
@@ -34,6 +36,9 @@ pub(crate) enum Width {
     Float64 = 3,
 }
 
+/// A kind's bits for graphs.
+const GRAPH: u64 = 16;
+
 /// Set in a kind's bits for a tuple.
 const TUPLE: u64 = 8;
 
@@ -41,6 +46,7 @@ impl PartKind {
     pub(crate) fn bits(self) -> u64 {
         match self {
             Self::Pickle => 0,
+            Self::Graph => GRAPH,
             Self::Numbers { is_list, width } => width as u64 | if is_list { 0 } else { TUPLE },
         }
     }
@@ -50,6 +56,7 @@ impl PartKind {
             1 => Width::Int32,
             2 => Width::Int64,
             3 => Width::Float64,
+            GRAPH => return Self::Graph,
             _ => return Self::Pickle,
         };
         Self::Numbers { is_list: bits & TUPLE == 0, width }

@@ -3,10 +3,13 @@
 //!
 //! * [`Candidates`] is what a search through a task finds.
 //! * [`Parts`] are the parts that are kept for a next dispatch, and their records.
-//! * [`Plan`] is what one dispatch names, and [`PartHook`] the pickler's hook that names it.
+//! * [`Plan`] is what one dispatch names; it is made by [`Parts::plan`] in `make.rs`.
+//! * [`PartHook`] is the pickler's hook that names the parts.
 
 mod hook;
 mod kept;
+mod make;
+mod memo;
 mod part;
 mod plan;
 mod record;
@@ -26,14 +29,14 @@ use crate::pack::{PLAIN_COUNT_MAX, is_plain};
 /// kilobytes is made and loaded in the time that the store's bookkeeping takes.
 pub(crate) const HEAVY_LEN_MIN: usize = 2048;
 
-/// Index in a persistent id that stands for the whole of a part.
-pub(crate) const WHOLE: i64 = -1;
-
 /// Index in a persistent id that stands for the whole of a part that no other task will name.
-pub(crate) const WHOLE_ONCE: i64 = -2;
+pub(crate) const WHOLE_ONCE: i64 = -1;
 
-/// Entry and turn of a part, which of its copies, and the index of an atom in it, or what stands for
-/// the whole.
+/// Index in a persistent id that stands for the first root of a part; lower ones for the others.
+pub(crate) const ROOT_FIRST: i64 = -2;
+
+/// Entry and turn of a part, which of its copies, and the index of a node in it, or what stands for
+/// a root.
 pub(crate) type PersistentId = (u32, u64, u32, i64);
 
 /// What workers count for each part: indices of `millpond_engine::PartCounts`.

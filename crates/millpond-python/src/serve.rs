@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::deliver::{RESULT_DIRECT, RESULT_ERROR, RESULT_VALUE, load_view};
 use crate::direct::{self, DIRECT, Encoder, NameCache};
 use crate::errors;
-use crate::job::{HAS_PARTS, TaskKind};
+use crate::job::{HAS_INDICES, HAS_PARTS, TaskKind};
 use crate::names::Names;
 use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
 use crate::worker_parts::WorkerDesk;
@@ -129,8 +129,10 @@ fn wait(py: Python<'_>, desk: &Bound<'_, WorkerDesk>) -> PyResult<Option<TaskRef
             Next::Idle => {
                 py.check_signals()?;
                 let mut inner = desk.lock();
-                inner.forget(true);
+                let forgotten = inner.forget(true);
                 inner.worker.cool();
+                drop(inner);
+                drop(forgotten);
             }
         }
     }
@@ -231,7 +233,7 @@ fn encoded<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Boun
 }
 
 fn is_chunk(task: &TaskRef) -> bool {
-    task.kind & !(HAS_PARTS | DIRECT) != TaskKind::Call as u32
+    task.kind & !(HAS_PARTS | HAS_INDICES | DIRECT) != TaskKind::Call as u32
 }
 
 /// A task as it was loaded.
@@ -266,6 +268,7 @@ fn load_task<'py>(
         load_view(py, &loads, &view, 0)?.into_bound(py)
     } else {
         // Such a stream is short: what is heavy lies in the store.
+        desk.get().lock().wants_memo = task.kind & HAS_INDICES != 0;
         let bytes = PyBytes::new(py, &view.to_vec());
         let file = names.bytes_io.bind(py).call1((bytes,))?;
         let unpickler = names.unpickler.bind(py).call1((file,))?;
@@ -286,7 +289,7 @@ fn call<'py>(
     let Loaded { func, second, kwds } = loaded;
     if is_chunk(task) {
         let names = Names::get(py)?;
-        let is_map = task.kind & !(HAS_PARTS | DIRECT) == TaskKind::Map as u32;
+        let is_map = task.kind & !(HAS_PARTS | HAS_INDICES | DIRECT) == TaskKind::Map as u32;
         let mapper = if is_map { &names.mapstar } else { &names.starmapstar };
         return mapper.bind(py).call1(((func, second),));
     }
@@ -308,7 +311,7 @@ fn settle(py: Python<'_>, desk: &Bound<'_, WorkerDesk>) {
         return;
     }
     let changed = inner.verify(py);
-    inner.forget(false);
+    let forgotten = inner.forget(false);
     drop(inner);
-    drop(changed);
+    drop((changed, forgotten));
 }

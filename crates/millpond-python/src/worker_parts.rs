@@ -5,18 +5,19 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use millpond_engine::{StoreId, Worker};
+use millpond_engine::{StoreId, View, Worker};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PySequence;
+use pyo3::types::{PyBytes, PyDict, PySequence, PyString, PyTuple};
 
-use crate::deliver::load_view;
+use crate::deliver::{load_view, memory_view};
 use crate::errors;
+use crate::graph::{NoCollection, Proof, Side};
 use crate::items::Items;
 use crate::names::Names;
 use crate::packed::{PartKind, unpack_numbers};
-use crate::parts::{WHOLE_ONCE, counted};
+use crate::parts::{ROOT_FIRST, WHOLE_ONCE, counted};
 use crate::witness::{Tracking, Witness};
 
 /// Indices of `millpond_engine::Seat::COUNTS`.
@@ -26,15 +27,26 @@ const CHANGED: usize = 3;
 
 /// A live copy of a stored part.
 struct Copy {
-    /// The only reference that may be left after a task.
+    /// The list or tuple, or the tuple of graphs: the only reference that may be left after a task.
     live: Py<PyAny>,
-    /// None for a part that no other task will name.
-    witness: Option<Witness>,
-    /// A list's allocated length after loading: `sys.getsizeof` shows it.
-    allocated: isize,
+    evidence: Evidence,
+    /// What pickle remembered when it was loaded, by number, if that was asked for.
+    memo: Option<Py<PyDict>>,
     is_used: bool,
     /// Idle seconds since its last use.
     idle_s: u32,
+}
+
+enum Evidence {
+    /// The copy serves one task.
+    None,
+    /// A list or tuple of atoms, with a list's allocated length after loading, which
+    /// `sys.getsizeof` shows.
+    Flat {
+        witness: Witness,
+        allocated: isize,
+    },
+    Graph(Proof),
 }
 
 /// A part, and which of its copies: equal parts of one task are stored once and arrive as many.
@@ -50,17 +62,19 @@ pub(crate) struct Inner {
     pub(crate) worker: Worker,
     copies: HashMap<CopyId, Copy>,
     tracking: Tracking,
+    /// Whether the task names objects by their numbers in pickle's memo.
+    pub(crate) wants_memo: bool,
 }
 
 impl WorkerDesk {
     pub(crate) fn new(worker: Worker) -> Self {
-        Self {
-            inner: Mutex::new(Inner {
-                worker,
-                copies: HashMap::new(),
-                tracking: Tracking::default(),
-            }),
-        }
+        let inner = Inner {
+            worker,
+            copies: HashMap::new(),
+            tracking: Tracking::default(),
+            wants_memo: false,
+        };
+        Self { inner: Mutex::new(inner) }
     }
 
     /// No code of the user's may run under this lock.
@@ -71,65 +85,156 @@ impl WorkerDesk {
 
 #[pymethods]
 impl WorkerDesk {
-    /// The unpickler's `persistent_load`: a part, or the atom at an index of it.
-    fn __call__(&self, py: Python<'_>, id: (u32, u64, u32, i64)) -> PyResult<Py<PyAny>> {
+    /// The unpickler's `persistent_load`: a root of a part, or a node in it.
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        id: (u32, u64, u32, i64),
+    ) -> PyResult<Bound<'py, PyAny>> {
         let (entry, turn, copy, index) = id;
-        let part = self.lock().part(py, (StoreId { entry, turn }, copy), index == WHOLE_ONCE)?;
-        if index < 0 {
-            return Ok(part);
+        let id = (StoreId { entry, turn }, copy);
+        // A statement of its own: the guard of a match would be held in its arms.
+        let found = self.lock().copy(py, id);
+        let (live, memo) = match found {
+            Some(found) => found,
+            None => self.load(py, id, index == WHOLE_ONCE)?,
+        };
+        let is_graph = self.lock().is_graph(id);
+        if index >= 0 && is_graph {
+            let memo = memo.ok_or_else(|| PyRuntimeError::new_err("a part has no memo"))?;
+            let node = memo.get_item(index)?.ok_or_else(|| {
+                PyRuntimeError::new_err(format!("a part remembers no object {index}"))
+            })?;
+            if !node.is_exact_instance_of::<PyString>() && !node.is_exact_instance_of::<PyBytes>() {
+                // Pickle remembers objects that are no longer in the graph, such as the state of an
+                // instance. What a task does to such a one would not be noticed.
+                self.lock().spoil(id);
+            }
+            return Ok(node);
         }
-        let items = part.bind(py);
-        Ok(items.cast::<PySequence>()?.get_item(index as usize)?.unbind())
+        if is_graph {
+            return live.cast::<PyTuple>()?.get_item((ROOT_FIRST - index) as usize);
+        }
+        if index < 0 { Ok(live) } else { live.cast::<PySequence>()?.get_item(index as usize) }
     }
 }
 
-impl Inner {
-    fn part(&mut self, py: Python<'_>, id: CopyId, is_once: bool) -> PyResult<Py<PyAny>> {
-        if let Some(copy) = self.copies.get_mut(&id) {
-            copy.is_used = true;
-            copy.idle_s = 0;
-            return Ok(copy.live.clone_ref(py));
-        }
+type Live<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyDict>>);
+
+impl WorkerDesk {
+    /// Makes a live copy. The lock is not held while it is loaded: the first instance of a class may
+    /// have its module imported.
+    fn load<'py>(&self, py: Python<'py>, id: CopyId, is_once: bool) -> PyResult<Live<'py>> {
         let begin = Instant::now();
-        let stored = self.worker.stored(id.0).map_err(|error| errors::to_python(&error))?;
+        let (stored, wants_memo) = {
+            let mut inner = self.lock();
+            let stored = inner.worker.stored(id.0).map_err(|error| errors::to_python(&error))?;
+            (stored, inner.wants_memo)
+        };
         let Some((view, kind)) = stored else {
             return Err(PyRuntimeError::new_err(format!("part {:?} is not in the store", id.0)));
         };
-        let live = match PartKind::from_bits(kind) {
-            PartKind::Pickle => {
-                load_view(py, Names::get(py)?.loads.bind(py), &view, 0)?.into_bound(py)
+        let kind = PartKind::from_bits(kind);
+        let (live, memo) = match kind {
+            PartKind::Graph if wants_memo => load_with_memo(py, &view)?,
+            PartKind::Graph | PartKind::Pickle => {
+                (load_view(py, Names::get(py)?.loads.bind(py), &view, 0)?.into_bound(py), None)
             }
             // SAFETY: the view's bytes are readable as long as it lives.
             PartKind::Numbers { is_list, width } => unsafe {
-                unpack_numbers(py, is_list, width, view.as_ptr(), view.len())?
+                (unpack_numbers(py, is_list, width, view.as_ptr(), view.len())?, None)
             },
         };
-        let items = Items::of(&live);
-        let allocated = items.as_ref().map_or(0, |items| items.allocated);
-        let witness = match &items {
-            _ if is_once => None,
-            Some(items) => {
-                let is_packed = PartKind::from_bits(kind) != PartKind::Pickle;
-                let tracking = if is_packed { Witness::track(&self.tracking, items) } else { None };
-                tracking.or_else(|| Witness::save(items))
-            }
-            None => None,
+        let mut inner = self.lock();
+        let evidence = if is_once { Evidence::None } else { inner.evidence(py, kind, &live) };
+        let copy = Copy {
+            live: live.clone().unbind(),
+            evidence,
+            memo: memo.clone().map(Bound::unbind),
+            is_used: true,
+            idle_s: 0,
         };
-        if witness.is_none() && !is_once {
-            return Err(PyRuntimeError::new_err("a stored part is not a list of atoms"));
+        let replaced = inner.copies.insert(id, copy);
+        inner.worker.count(LOADED, 1);
+        inner.worker.count_part(id.0, counted::LOADED, 1);
+        inner.worker.count_part(id.0, counted::LOADED_NS, elapsed_ns(begin));
+        drop(inner);
+        drop(replaced);
+        Ok((live, memo))
+    }
+}
+
+/// Loads a pickle, and returns what it remembered, by number.
+fn load_with_memo<'py>(py: Python<'py>, view: &View) -> PyResult<Live<'py>> {
+    let names = Names::get(py)?;
+    let memory = memory_view(py, view, 0)?;
+    let file = names.bytes_io.bind(py).call1((&memory,));
+    memory.call_method0(pyo3::intern!(py, "release"))?;
+    let unpickler = names.unpickler.bind(py).call1((file?,))?;
+    let live = unpickler.call_method0(pyo3::intern!(py, "load"))?;
+    let memo = unpickler.getattr(pyo3::intern!(py, "memo"))?;
+    let memo = memo.call_method0(pyo3::intern!(py, "copy"))?;
+    Ok((live, Some(memo.cast_into()?)))
+}
+
+/// Returns the roots of a graph's copy. Each call holds them in the same way, so that they have the
+/// same reference counts.
+fn roots_of<'py>(live: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
+    live.cast::<PyTuple>().map(|tuple| tuple.iter().collect()).unwrap_or_default()
+}
+
+impl Inner {
+    fn copy<'py>(&mut self, py: Python<'py>, id: CopyId) -> Option<Live<'py>> {
+        let wants_memo = self.wants_memo;
+        let copy = self.copies.get_mut(&id)?;
+        if matches!(copy.evidence, Evidence::Graph(_))
+            && wants_memo
+            && copy.memo.is_none()
+            && !copy.is_used
+        {
+            // It is loaded anew, with its memo.
+            return None;
         }
-        let live = live.unbind();
-        let given = live.clone_ref(py);
-        self.copies.insert(id, Copy { live, witness, allocated, is_used: true, idle_s: 0 });
-        self.worker.count(LOADED, 1);
-        self.worker.count_part(id.0, counted::LOADED, 1);
-        self.worker.count_part(id.0, counted::LOADED_NS, elapsed_ns(begin));
-        Ok(given)
+        copy.is_used = true;
+        copy.idle_s = 0;
+        let memo = copy.memo.as_ref().map(|memo| memo.bind(py).clone());
+        Some((copy.live.bind(py).clone(), memo))
+    }
+
+    /// Tells whether a copy is one of graphs: a tuple of roots.
+    fn is_graph(&mut self, id: CopyId) -> bool {
+        let stored = self.worker.stored(id.0);
+        matches!(stored, Ok(Some((_, kind))) if PartKind::from_bits(kind) == PartKind::Graph)
+    }
+
+    fn evidence(&self, py: Python<'_>, kind: PartKind, live: &Bound<'_, PyAny>) -> Evidence {
+        if kind == PartKind::Graph {
+            let roots = roots_of(live);
+            let roots: Vec<_> = roots.iter().collect();
+            // What is opaque here, for example because of a class that is another in this process,
+            // is loaded for each task.
+            return Proof::take(py, &roots, Side::Worker).map_or(Evidence::None, Evidence::Graph);
+        }
+        let Some(items) = Items::of(live) else { return Evidence::None };
+        let is_packed = kind != PartKind::Pickle;
+        let tracking = if is_packed { Witness::track(&self.tracking, &items) } else { None };
+        match tracking.or_else(|| Witness::save(&items)) {
+            Some(witness) => Evidence::Flat { witness, allocated: items.allocated },
+            None => Evidence::None,
+        }
+    }
+
+    /// A copy is not to be used by another task.
+    fn spoil(&mut self, id: CopyId) {
+        if let Some(copy) = self.copies.get_mut(&id) {
+            copy.evidence = Evidence::None;
+        }
     }
 
     /// After a task, and after all that it left has been dropped: keeps the copies that are proved
     /// to be as they were after loading, and returns the others, to be dropped without the lock.
     pub(crate) fn verify(&mut self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let _still = NoCollection::begin(py);
         let mut changed = Vec::new();
         let worker = &self.worker;
         self.copies.retain(|(id, _), copy| {
@@ -137,26 +242,35 @@ impl Inner {
                 return true;
             }
             copy.is_used = false;
-            let Some(witness) = &copy.witness else {
-                changed.push(copy.live.clone_ref(py));
-                return false;
-            };
             let begin = Instant::now();
-            worker.count(VERIFIED, 1);
             let live = copy.live.bind(py);
             // SAFETY: the object is alive and the GIL is held.
             let is_ours_alone = unsafe { ffi::Py_REFCNT(live.as_ptr()) } == 1;
-            let is_same = is_ours_alone
-                && Items::of(live).is_some_and(|items| {
-                    items.allocated == copy.allocated && witness.holds(&items)
-                });
-            if !is_same {
-                worker.count(CHANGED, 1);
-                worker.count_part(*id, counted::CHANGED, 1);
-                changed.push(copy.live.clone_ref(py));
+            let is_same = match &copy.evidence {
+                Evidence::None => false,
+                Evidence::Flat { witness, allocated } => {
+                    is_ours_alone
+                        && Items::of(live).is_some_and(|items| {
+                            items.allocated == *allocated && witness.holds(&items)
+                        })
+                }
+                Evidence::Graph(proof) => {
+                    let roots = roots_of(live);
+                    let roots: Vec<_> = roots.iter().collect();
+                    is_ours_alone && proof.holds(py, &roots)
+                }
+            };
+            if !matches!(copy.evidence, Evidence::None) {
+                worker.count(VERIFIED, 1);
+                worker.count(CHANGED, u64::from(!is_same));
+                worker.count_part(*id, counted::PROVED, 1);
+                worker.count_part(*id, counted::PROVED_NS, elapsed_ns(begin));
+                worker.count_part(*id, counted::CHANGED, u64::from(!is_same));
             }
-            worker.count_part(*id, counted::PROVED, 1);
-            worker.count_part(*id, counted::PROVED_NS, elapsed_ns(begin));
+            if !is_same {
+                changed.push(copy.live.clone_ref(py));
+                changed.extend(copy.memo.take().map(Py::into_any));
+            }
             is_same
         });
         changed
@@ -166,13 +280,23 @@ impl Inner {
         self.copies.values().any(|copy| copy.is_used)
     }
 
-    /// Drops copies whose part is gone, and, after an idle second, those that were not used for one.
-    pub(crate) fn forget(&mut self, is_idle: bool) {
+    /// Takes out the copies whose part is gone, and, after an idle second, those that were not used
+    /// for one, to be dropped without the lock.
+    pub(crate) fn forget(&mut self, is_idle: bool) -> Vec<Py<PyAny>> {
         let worker = &self.worker;
+        let mut forgotten = Vec::new();
         self.copies.retain(|(id, _), copy| {
             copy.idle_s += u32::from(is_idle);
-            copy.idle_s < 2 && worker.is_listed(*id)
+            let is_kept = copy.idle_s < 2 && worker.is_listed(*id);
+            if !is_kept {
+                // Moved, not cloned: the only reference goes along.
+                let nothing = Python::attach(|py| py.None());
+                forgotten.push(std::mem::replace(&mut copy.live, nothing));
+                forgotten.extend(copy.memo.take().map(Py::into_any));
+            }
+            is_kept
         });
+        forgotten
     }
 
     /// Leaves the copies to the process's end, which frees them faster.

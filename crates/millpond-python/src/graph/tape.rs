@@ -103,6 +103,20 @@ impl Proof {
         self.node_count
     }
 
+    /// Returns references to all nodes, for as long as they must not be freed. The proof holds at
+    /// this moment.
+    pub(crate) fn nodes(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let mut all = Vec::with_capacity(self.node_count);
+        let mut at = 0;
+        while at < self.tape.len() {
+            let node = std::ptr::with_exposed_provenance_mut(self.tape[at + 1]);
+            // SAFETY: the proof holds, so there is a live object at each address.
+            all.push(unsafe { Bound::from_borrowed_ptr(py, node) }.unbind());
+            at += HEAD_LEN + (self.tape[at] >> KIND_BITS);
+        }
+        all
+    }
+
     /// Returns the addresses of all nodes and of all atoms that pickle remembers, sorted.
     pub(crate) fn addresses(&self) -> &[usize] {
         self.addresses.get_or_init(|| {

@@ -16,10 +16,10 @@ use crate::names::Names;
 
 /// No collection runs while this lives: it could run finalizers, which could change the graph in the
 /// middle of a walk.
-pub(super) struct NoCollection(bool);
+pub(crate) struct NoCollection(bool);
 
 impl NoCollection {
-    pub(super) fn begin(_: Python<'_>) -> Self {
+    pub(crate) fn begin(_: Python<'_>) -> Self {
         // SAFETY: the GIL is held.
         Self(unsafe { ffi::PyGC_Disable() } != 0)
     }

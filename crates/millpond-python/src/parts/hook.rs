@@ -1,72 +1,158 @@
 //! The pickler's hook that names parts in place of objects.
+//!
+//! In a simple task nothing of the user's runs while it is pickled, so what was verified is what the
+//! pickler meets, and everything in a part can be named whenever it comes. Otherwise a part is proved
+//! once more when its root is met. From then on its nodes stand in pickle's memo, as it were: they
+//! are named as they were then, whatever becomes of them, and are kept alive as the memo would keep
+//! them. A node that comes before its root leaves the whole part to the stream. Atoms can always be
+//! named: they do not change, and the part holds them.
+#![allow(unsafe_code, reason = "exact types are told by their type pointers")]
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
-use super::plan::{Plan, PlannedRoot};
-use super::{PersistentId, WHOLE, WHOLE_ONCE};
-use crate::items::Items;
+use super::memo::memo_of;
+use super::part::Evidence;
+use super::plan::{Plan, Planned};
+use super::{PersistentId, ROOT_FIRST, WHOLE_ONCE};
 
 /// The pickler's `persistent_id` while a task is pickled that names parts.
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct PartHook {
     plan: Plan,
-    /// For each root: not met, named, or pickled in the stream because it had changed.
+    /// For each part: not met, named, or pickled in the stream because it had changed.
     met: Mutex<Vec<Met>>,
+    /// Whether a node inside of a part was named, and the worker needs pickle's memo of it.
+    has_indices: AtomicBool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Met {
     NotYet,
     Named,
+    /// Named in a task that is not simple: what the part holds is kept alive.
+    Kept {
+        _nodes: Vec<Py<PyAny>>,
+    },
     InStream,
 }
 
 impl PartHook {
     pub(crate) fn new(plan: Plan) -> Self {
-        let met = Mutex::new(vec![Met::NotYet; plan.roots.len()]);
-        Self { plan, met }
+        let met = Mutex::new(plan.parts.iter().map(|_| Met::NotYet).collect());
+        Self { plan, met, has_indices: AtomicBool::new(false) }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    fn root(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
-        let address = object.as_ptr().addr();
-        let index = self.plan.roots.iter().position(|known| known.address == address)?;
-        let PlannedRoot { part, copy, .. } = &self.plan.roots[index];
-        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        if met[index] == Met::NotYet {
-            // Once it is in the stream, later references mean what it was then, as with pickle's
-            // memo; before that, code that the pickler ran may have changed it.
-            let is_same = self.plan.is_simple || Items::of(object).is_some_and(|it| part.is(&it));
-            met[index] = if is_same { Met::Named } else { Met::InStream };
-        }
-        let whole = if part.witness.is_some() { WHOLE } else { WHOLE_ONCE };
-        (met[index] == Met::Named).then_some((part.id.entry, part.id.turn, *copy, whole))
+    pub(crate) fn has_indices(&self) -> bool {
+        self.has_indices.load(Ordering::Relaxed)
     }
 
-    fn atom(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
+    fn met(&self) -> MutexGuard<'_, Vec<Met>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn root(&self, object: &Bound<'_, PyAny>) -> Option<Option<PersistentId>> {
+        let (at, number) = self.plan.parts.iter().enumerate().find_map(|(at, planned)| {
+            let number = planned.roots.iter().position(|root| root.is(object))?;
+            Some((at, number))
+        })?;
+        let Planned { part, copy, .. } = &self.plan.parts[at];
+        let mut met = self.met();
+        if matches!(met[at], Met::NotYet) {
+            met[at] = self.meet(object.py(), at);
+        }
+        let is_named = !matches!(met[at], Met::InStream);
+        let index = match part.evidence {
+            Evidence::Once => WHOLE_ONCE,
+            _ => ROOT_FIRST - number as i64,
+        };
+        Some(is_named.then_some((part.id.entry, part.id.turn, *copy, index)))
+    }
+
+    /// Settles what becomes of a part whose root is met first.
+    fn meet(&self, py: Python<'_>, at: usize) -> Met {
+        let Planned { part, roots, .. } = &self.plan.parts[at];
+        if self.plan.is_simple {
+            return Met::Named;
+        }
+        // What serves one task only has nothing to prove it, and is pickled as it is now.
+        let roots: Vec<_> = roots.iter().map(|root| root.bind(py)).collect();
+        if !part.is(py, &roots) {
+            return Met::InStream;
+        }
+        match &part.evidence {
+            Evidence::Graph { proof, .. } => Met::Kept { _nodes: proof.nodes(py) },
+            _ => Met::Named,
+        }
+    }
+
+    fn node(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
         let address = object.as_ptr().addr();
-        self.plan.roots.iter().find_map(|PlannedRoot { part, copy, .. }| {
-            let index = part.memoized.get(&address)?;
-            Some((part.id.entry, part.id.turn, *copy, i64::from(*index)))
-        })
+        let planned = &self.plan.parts;
+        let (at, Planned { part, copy, roots }) =
+            planned.iter().enumerate().find(|(_, planned)| planned.part.contains(address))?;
+        let index = match &part.evidence {
+            Evidence::Once => None,
+            Evidence::Flat { memoized, .. } => memoized.get(&address).copied(),
+            Evidence::Graph { memo, .. } => {
+                // In a task that is not simple it was made before. In a simple one the part is still
+                // what it was when it was verified.
+                let py = object.py();
+                let numbers = || memo_of(py, roots).unwrap_or_default();
+                memo.get_or_init(numbers).get(&address).copied()
+            }
+        }?;
+        if !is_text(object) && !self.plan.is_simple {
+            let mut met = self.met();
+            if matches!(met[at], Met::NotYet) {
+                met[at] = Met::InStream;
+            }
+            if matches!(met[at], Met::InStream) {
+                return None;
+            }
+        }
+        self.has_indices.store(true, Ordering::Relaxed);
+        Some((part.id.entry, part.id.turn, *copy, i64::from(index)))
     }
 }
 
 #[pymethods]
 impl PartHook {
     fn __call__(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
-        if object.is_exact_instance_of::<PyList>() || object.is_exact_instance_of::<PyTuple>() {
-            return self.root(object);
+        if is_without_identity(object) {
+            return None;
         }
-        if object.is_exact_instance_of::<PyString>() || object.is_exact_instance_of::<PyBytes>() {
-            return self.atom(object);
+        match self.root(object) {
+            Some(answer) => answer,
+            None => self.node(object),
         }
-        None
+    }
+}
+
+fn is_text(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object is alive.
+    unsafe {
+        ffi::PyUnicode_CheckExact(object.as_ptr()) != 0
+            || ffi::PyBytes_CheckExact(object.as_ptr()) != 0
+    }
+}
+
+/// Tells whether pickle remembers nothing of an object, or finds it by its name.
+fn is_without_identity(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object is alive; exact types are told by their type pointers.
+    unsafe {
+        let class = ffi::Py_TYPE(object.as_ptr());
+        class == &raw mut ffi::PyLong_Type
+            || class == &raw mut ffi::PyFloat_Type
+            || class == &raw mut ffi::PyBool_Type
+            || object.is_none()
+            || class == &raw mut ffi::PyFunction_Type
+            || class == &raw mut ffi::PyType_Type
     }
 }

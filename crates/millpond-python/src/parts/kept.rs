@@ -2,41 +2,37 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::part::Part;
-use super::plan::{Plan, PlannedRoot};
-use super::record::{Records, count};
-use super::search::{Candidate, Candidates};
+use super::part::{Evidence, Part};
+use super::record::Records;
+use super::search::Seen;
 use crate::deliver::Ticket;
-use crate::errors;
-use crate::items::Items;
-use crate::pack::Packer;
-use crate::packed::{PartKind, StoredNumbers, store_numbers};
-use crate::saved;
-use crate::witness::{Tracking, Witness};
+use crate::witness::Tracking;
 
 /// How long a saved part may lie unused: what it holds are the user's atoms.
 const UNUSED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The most parts that are kept for a next dispatch.
-const PART_COUNT_MAX: usize = 16;
+const PART_COUNT_MAX: usize = 64;
 
-/// Of how many arguments it is remembered that they were seen.
-const SEEN_COUNT_MAX: usize = 64;
+/// Of how many objects it is remembered that they were seen.
+const SEEN_COUNT_MAX: usize = 256;
 
-type Engine = millpond_engine::Engine<Ticket>;
+pub(super) type Engine = millpond_engine::Engine<Ticket>;
 
 /// The parts that are kept, and what was done for them.
 pub(crate) struct Parts {
     kept: Mutex<Vec<Arc<Part>>>,
-    /// Addresses and lengths of heavy arguments that were sent once. That one of them comes again
-    /// makes it likely that it will go on coming; it proves nothing.
-    seen: Mutex<VecDeque<(usize, usize)>>,
-    tracking: Tracking,
+    /// Addresses of heavy arguments that were sent once. That one of them comes again makes it likely
+    /// that it will go on coming; it proves nothing.
+    seen: Mutex<VecDeque<usize>>,
+    /// Addresses of heavy objects that were found opaque.
+    opaque: Mutex<VecDeque<usize>>,
+    pub(super) tracking: Tracking,
     pub(crate) records: Records,
     /// The most bytes of parts that are kept while no task names them.
     kept_len_max: u64,
@@ -47,11 +43,29 @@ pub(crate) struct Parts {
     pub(crate) tracked: AtomicU64,
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Remembers an address; returns whether it was remembered already.
+fn remember(list: &Mutex<VecDeque<usize>>, address: usize) -> bool {
+    let mut list = lock(list);
+    if list.contains(&address) {
+        return true;
+    }
+    if list.len() == SEEN_COUNT_MAX {
+        list.pop_front();
+    }
+    list.push_back(address);
+    false
+}
+
 impl Parts {
     pub(crate) fn new(kept_len_max: u64) -> Self {
         Self {
             kept: Mutex::default(),
             seen: Mutex::default(),
+            opaque: Mutex::default(),
             tracking: Tracking::default(),
             records: Records::default(),
             kept_len_max,
@@ -62,185 +76,85 @@ impl Parts {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Part>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells what is remembered of an address.
+    pub(crate) fn seen(&self, address: usize) -> Seen {
+        if lock(&self.kept).iter().any(|part| part.roots.contains(&address)) {
+            Seen::Part
+        } else if lock(&self.opaque).contains(&address) {
+            Seen::Opaque
+        } else {
+            Seen::Never
+        }
     }
 
-    /// Verifies the candidates, or stores what is new or has changed. A candidate that is not a flat
-    /// part, or cannot be stored, is left to the pickler. `callable` names the task's function.
-    pub(crate) fn plan<'py>(
-        &self,
-        engine: &Engine,
-        candidates: &Candidates<'py>,
-        packer: &mut Packer<'py>,
-        callable: impl Fn() -> String,
-    ) -> PyResult<Plan> {
-        let mut plan = Plan { roots: Vec::new(), is_simple: candidates.is_simple };
-        for candidate in &candidates.found {
-            let address = candidate.root.as_ptr().addr();
-            if plan.roots.iter().any(|known| known.address == address) {
-                continue;
-            }
-            let part = match self.verify(engine, &candidate.root) {
-                Some(part) => Some((part, true)),
-                None => match self.store(engine, candidate, packer, &callable) {
-                    Ok(part) => part,
-                    Err(error) => {
-                        plan.let_go(engine);
-                        return Err(error);
-                    }
-                },
-            };
-            let Some((part, is_kept)) = part else { continue };
-            // An atom that is memoized may stand in the task before the part does; whether the part
-            // will then be met unchanged is certain for simple tasks only.
-            // Two parts that hold one such atom would arrive with one of it each; so the second stays
-            // in the stream, where its atoms name those of the first.
-            if part.memoized.is_empty() || (plan.is_simple && !plan.shares_atoms(&part)) {
-                let equals = plan.roots.iter().filter(|known| known.part.id == part.id);
-                let copy = equals.count() as u32;
-                if is_kept {
-                    // What is planned next may push this one out of those that are kept.
-                    engine.hold(part.id);
-                }
-                plan.roots.push(PlannedRoot { address, part, copy });
-            } else {
-                part.record.set_rung("pickled", "it shares texts with another part");
-                if !is_kept {
-                    engine.let_go(part.id);
-                }
-            }
-        }
-        Ok(plan)
-    }
-
-    /// Returns the kept part that this live root is, by comparing its pointers with the saved ones.
-    fn verify(&self, engine: &Engine, root: &Bound<'_, PyAny>) -> Option<Arc<Part>> {
-        let address = root.as_ptr().addr();
-        let items = Items::of(root)?;
-        let mut kept = self.lock();
-        if kept.is_empty() {
-            return None;
-        }
-        let begin = Instant::now();
-        kept.sort_by_key(|part| part.address_hint != address);
-        let found = kept.iter().position(|part| part.is(&items));
-        let mut outdated = None;
-        if found != Some(0) && kept.first().is_some_and(|part| part.address_hint == address) {
-            // The root has changed since, or another object lies there now.
-            outdated = Some(kept.remove(0));
-        }
-        let part = match (found, &outdated) {
-            (None, _) => None,
-            (Some(at), None) => Some(Arc::clone(&kept[at])),
-            (Some(at), Some(_)) => Some(Arc::clone(&kept[at - 1])),
-        };
-        drop(kept);
-        if let Some(outdated) = outdated {
-            engine.let_go(outdated.id);
-        }
-        if let Some(part) = &part {
-            self.verified.fetch_add(1, Ordering::Relaxed);
-            count(&part.record.counts.verified, &part.record.counts.verified_ns, begin);
-            part.touch();
-        }
-        part
+    /// Remembers that an object is opaque; returns whether that was known.
+    pub(super) fn note_opaque(&self, root: &Bound<'_, PyAny>) -> bool {
+        remember(&self.opaque, root.as_ptr().addr())
     }
 
     /// Returns whether this argument was seen before, and remembers it.
-    fn was_seen(&self, root: &Bound<'_, PyAny>, len: usize) -> bool {
-        let key = (root.as_ptr().addr(), len);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.contains(&key) {
-            return true;
-        }
-        if seen.len() == SEEN_COUNT_MAX {
-            seen.pop_front();
-        }
-        seen.push_back(key);
-        false
+    pub(super) fn was_seen(&self, root: &Bound<'_, PyAny>) -> bool {
+        remember(&self.seen, root.as_ptr().addr())
     }
 
-    /// Stores a root, and returns its part and whether it is kept. One that is not kept is held once
-    /// for the caller.
-    fn store<'py>(
+    /// Returns the kept part that these live roots are, after a proof; the addresses of its roots
+    /// must be among them. A part that was at the address of the first of them, and no longer is what
+    /// it was, is let go.
+    pub(super) fn verify<'a, 'py>(
         &self,
         engine: &Engine,
-        candidate: &Candidate<'py>,
-        packer: &mut Packer<'py>,
-        callable: &impl Fn() -> String,
-    ) -> PyResult<Option<(Arc<Part>, bool)>> {
-        let root = &candidate.root;
-        let Some(items) = Items::of(root) else { return Ok(None) };
-        let begin = Instant::now();
-        let (is_list, len) = (items.is_list, items.len());
-        let is_kept = candidate.is_bound || self.was_seen(root, len);
-        let kind = if is_list { "list" } else { "tuple" };
-        let record = self.records.of(&callable(), &candidate.place, format!("{kind} of {len}"));
-        // What is tracked is proved from here on, so it is read after.
-        let tracking = if is_kept { Witness::track(&self.tracking, &items) } else { None };
-        // The GIL is kept: were it let go, the root could change before its task is pickled.
-        let tag = record.tag;
-        let stored = match store_numbers(engine, &items, tag) {
-            Ok(Some(stored)) => {
-                let witness =
-                    if is_kept { tracking.or_else(|| Witness::save(&items)) } else { None };
-                Ok((witness, stored, HashMap::new()))
-            }
-            Ok(None) if !is_kept => {
-                record.set_rung("pickled", "an argument that came once");
-                return Ok(None);
-            }
-            Ok(None) => {
-                // Atoms that have an identity are known by their addresses, also after the list has
-                // changed, so they are saved.
-                let Some(saved) = saved::save(&items) else {
-                    record.set_rung("pickled", "it holds more than atoms");
-                    return Ok(None);
+        root: &'a Bound<'py, PyAny>,
+        others: &'a [&'a Bound<'py, PyAny>],
+    ) -> Option<(Arc<Part>, Vec<&'a Bound<'py, PyAny>>)> {
+        let py = root.py();
+        let address = root.as_ptr().addr();
+        let mut candidates: Vec<Arc<Part>> = lock(&self.kept).clone();
+        // A flat part is known by its items, wherever its list lies now.
+        candidates.retain(|part| {
+            part.roots.contains(&address) || matches!(part.evidence, Evidence::Flat { .. })
+        });
+        candidates.sort_by_key(|part| !part.roots.contains(&address));
+        for part in candidates {
+            let begin = Instant::now();
+            let is_here = part.roots.contains(&address);
+            let roots: Option<Vec<_>> = if is_here {
+                let find = |wanted: &usize| {
+                    let mut all = std::iter::once(&root).chain(others);
+                    all.find(|other| other.as_ptr().addr() == *wanted).copied()
                 };
-                let packed = packer.pack(root, true)?;
-                let len = packed.as_bytes().len() as u64;
-                let id = engine.store(packed.as_bytes(), PartKind::Pickle.bits(), tag);
-                let stored = |id| StoredNumbers { id, stored_len: len, counted_len: len };
-                let memoized = saved.memoized();
-                id.map(|id| (Some(Witness::Saved(saved)), stored(id), memoized))
+                part.roots.iter().map(find).collect()
+            } else {
+                Some(vec![root])
+            };
+            let Some(roots) = roots else { continue };
+            if part.is(py, &roots) {
+                let counts = &part.record.counts;
+                super::record::count(&counts.verified, &counts.verified_ns, begin);
+                self.verified.fetch_add(1, Ordering::Relaxed);
+                part.touch();
+                return Some((part, roots));
             }
-            Err(error) => Err(error),
-        };
-        let (witness, stored, memoized) = match stored {
-            Ok(stored) => stored,
-            Err(error) if error.is_out_of_memory() => return Ok(None),
-            Err(error) => return Err(errors::to_python(&error)),
-        };
-        match &witness {
-            None => record.set_rung("packed", "an argument that came once"),
-            Some(witness) if witness.is_tracked() => record.set_rung("verified", "write tracking"),
-            Some(_) => record.set_rung("verified", "comparison"),
+            if is_here {
+                // The root has changed since, or another object lies there now.
+                self.forget(engine, &part);
+            }
         }
-        record.counts.bytes.store(stored.stored_len, Ordering::Relaxed);
-        count(&record.counts.pickled, &record.counts.pickled_ns, begin);
-        self.pickled.fetch_add(1, Ordering::Relaxed);
-        self.pickled_bytes.fetch_add(stored.stored_len, Ordering::Relaxed);
-        let is_tracked = witness.as_ref().is_some_and(Witness::is_tracked);
-        self.tracked.fetch_add(u64::from(is_tracked), Ordering::Relaxed);
-        let part = Arc::new(Part::new(
-            root.as_ptr().addr(),
-            is_list,
-            witness,
-            memoized,
-            stored.id,
-            stored.counted_len,
-            stored.stored_len,
-            record,
-        ));
-        if is_kept {
-            self.keep(engine, Arc::clone(&part));
-        }
-        Ok(Some((part, is_kept)))
+        None
     }
 
-    fn keep(&self, engine: &Engine, part: Arc<Part>) {
-        let mut kept = self.lock();
+    fn forget(&self, engine: &Engine, part: &Arc<Part>) {
+        let mut kept = lock(&self.kept);
+        let at = kept.iter().position(|known| Arc::ptr_eq(known, part));
+        let forgotten = at.map(|at| kept.remove(at));
+        drop(kept);
+        if let Some(part) = forgotten {
+            engine.let_go(part.id);
+        }
+    }
+
+    /// Keeps a part that is held for it.
+    pub(super) fn keep(&self, engine: &Engine, part: Arc<Part>) {
+        let mut kept = lock(&self.kept);
         kept.push(part);
         let mut surplus = Vec::new();
         let len = |kept: &[Arc<Part>]| kept.iter().map(|part| part.stored_len).sum::<u64>();
@@ -257,7 +171,7 @@ impl Parts {
     pub(crate) fn expire(&self, engine: &Engine, all: bool) -> bool {
         let now = Instant::now();
         let is_old = |part: &Arc<Part>| all || part.unused_for(now) >= UNUSED_TIME_MAX;
-        let mut kept = self.lock();
+        let mut kept = lock(&self.kept);
         let (old, rest): (Vec<_>, Vec<_>) = kept.drain(..).partition(is_old);
         *kept = rest;
         let any_left = !kept.is_empty();
@@ -267,4 +181,9 @@ impl Parts {
         }
         any_left
     }
+}
+
+/// The evidence of a graph.
+pub(super) fn graph_evidence(proof: crate::graph::Proof) -> Evidence {
+    Evidence::Graph { proof, memo: OnceLock::<HashMap<usize, u32>>::new() }
 }
