@@ -253,7 +253,7 @@ class WithNewArgs:
 
 
 class WithClass:
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:  # type: ignore[override]
         return int
 
@@ -306,7 +306,7 @@ OPAQUE: dict[str, Callable[[], Any]] = {
     "a member with its own hash": lambda: {Hashed()},
     "an instance with its own reduce": lambda: Plain(__reduce_ex__=1),
     "a lock": threading.Lock,
-    "a generator": lambda: (x for x in ()),
+    "a generator": lambda: (x for x in "ab"),
     "an exception": lambda: ValueError(1),
     "a module": lambda: sys,
     "a local function": lambda: lambda: 1,
@@ -461,7 +461,8 @@ graphs = st.recursive(
 def picture(root: Any) -> tuple[list[Any], list[Any]]:
     """What a graph is made of, by identity; and the objects, so that no id is used twice."""
     seen: dict[int, None] = {}
-    queue, rows, held = [root], [], []
+    queue, held = [root], []
+    rows: list[Any] = []
     for node in queue:
         if id(node) in seen:
             continue

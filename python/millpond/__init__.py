@@ -13,7 +13,18 @@ from multiprocessing import TimeoutError  # noqa: A004 - the name that callers c
 from millpond.errors import PoolTerminated, WorkerDied
 from millpond.pool import Pool
 from millpond.results import AsyncResult
-from millpond.stats import Stats
+from millpond.sharing import Shared, share
+from millpond.stats import PartStats, Stats
 
 __version__ = "0.1.0"
-__all__ = ["AsyncResult", "Pool", "PoolTerminated", "Stats", "TimeoutError", "WorkerDied"]
+__all__ = [
+    "AsyncResult",
+    "PartStats",
+    "Pool",
+    "PoolTerminated",
+    "Shared",
+    "Stats",
+    "TimeoutError",
+    "WorkerDied",
+    "share",
+]

@@ -1,7 +1,9 @@
 """The native half of Millpond; its users are the modules of the package, not programs."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, final
+from typing import Any, Generic, TypeVar, final
+
+_T = TypeVar("_T")
 
 DEBUG_BUILD: bool
 EMPTY: object
@@ -61,7 +63,7 @@ class Job:
 class Engine:
     """The parent's side of a pool."""
 
-    def __new__(cls, seat_count: int) -> Engine: ...
+    def __new__(cls, seat_count: int, memory_len_max: int | None = None) -> Engine: ...
     def take_seat(self, seat: int) -> tuple[int, list[int], list[int]]: ...
     def seated(self, incarnation: int, pid: int, sentinel_fd: int) -> None: ...
     def unseat(self, incarnation: int) -> None: ...
@@ -105,3 +107,10 @@ class Proof:
     @property
     def node_count(self) -> int: ...
     def contains(self, object: object) -> bool: ...
+
+class Shared(Generic[_T]):
+    """A handle of ``millpond.share``."""
+
+    def __init__(self, value: _T) -> None: ...
+    @property
+    def value(self) -> _T: ...

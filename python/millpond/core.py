@@ -53,14 +53,18 @@ class Core:
     Args:
         seat_count: The number of workers.
         workers: The processes.
+        memory_len_max: What is kept for later while no task needs it, in bytes; None for the
+            default.
     """
 
-    def __init__(self, seat_count: int, workers: Workers) -> None:
+    def __init__(
+        self, seat_count: int, workers: Workers, memory_len_max: int | None = None
+    ) -> None:
         self.pid = os.getpid()
         self.state = INIT
         self.seat_count = seat_count
         self.workers = workers
-        self.engine = _native.Engine(seat_count)
+        self.engine = _native.Engine(seat_count, memory_len_max)
         #: Jobs that are not done, by number, as ``Pool._cache`` shows them.
         self.cache: dict[int, Result] = {}
         #: Jobs with tasks that are not published, in order of call.

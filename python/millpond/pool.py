@@ -34,6 +34,9 @@ _PROCESS_COUNT_MAX = 1024
 #: How long `terminate` waits for a callback that runs, in seconds.
 _CALLBACK_END_TIME_S = 1.0
 
+#: More memory than any machine has, in bytes.
+_MEMORY_LEN_MAX = 1 << 62
+
 # Kinds of tasks, as `_native.Job` takes them.
 _CALL, _MAP, _STARMAP = 0, 1, 2
 
@@ -67,6 +70,9 @@ class Pool(stdlib_pool.Pool):
         initargs: Its arguments.
         maxtasksperchild: Tasks (calls, or chunks of calls) after which a worker is replaced.
         context: A context of ``multiprocessing``; the default one if None.
+        memory: The most bytes that the parent keeps for later while no task needs them: parts for
+            a next dispatch, and as much again of memory that was used and can be used again; and
+            that each worker keeps of the latter. 512 MiB of parts and 128 MiB of memory if None.
 
     Raises:
         ValueError: For a number of processes or tasks that is out of range.
@@ -88,6 +94,8 @@ class Pool(stdlib_pool.Pool):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
+        *,
+        memory: int | None = None,
     ) -> None:
         # Attributes that __del__ and __repr__ use, should anything below raise.
         self._pool: list[BaseProcess] = []
@@ -107,7 +115,7 @@ class Pool(stdlib_pool.Pool):
             raise TypeError("initializer must be a callable")
 
         workers = Workers(self.Process, self._ctx, initializer, initargs, maxtasksperchild)
-        self._core = core = Core(self._processes, workers)
+        self._core = core = Core(self._processes, workers, _checked_memory(memory))
         self._pool = workers.processes
         self._cache = core.cache
         self._taskqueue = _TaskQueue(core)
@@ -386,6 +394,24 @@ class Pool(stdlib_pool.Pool):
         exc_tb: TracebackType | None,
     ) -> None:
         self.terminate()
+
+
+def _checked_memory(memory: int | None) -> int | None:
+    """Return the number of bytes that may be kept.
+
+    Raises:
+        ValueError: If it is negative.
+        TypeError: If it is no integer.
+    """
+    if memory is None:
+        return None
+    try:
+        memory = operator.index(memory)
+    except TypeError:
+        raise TypeError(f"memory is a number of bytes, not {type(memory).__name__}") from None
+    if memory < 0:
+        raise ValueError(f"memory is a number of bytes, 0 or more, not {memory}")
+    return min(memory, _MEMORY_LEN_MAX)
 
 
 def _checked_count(processes: int | None) -> int:

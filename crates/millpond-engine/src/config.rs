@@ -24,8 +24,8 @@ pub(crate) const PARENT_SMALL_LEN: u64 = 16 << 20;
 /// Bytes of a worker's small area: with 1 024 workers the parent maps 1 024 of them.
 pub(crate) const WORKER_SMALL_LEN: u64 = 4 << 20;
 
-/// Bytes of touched large blocks that an allocating process keeps for reuse.
-pub(crate) const WARM_LEN_MAX: u64 = 128 << 20;
+/// Bytes of touched large blocks that an allocating process keeps for reuse, unless told otherwise.
+pub const WARM_LEN_MAX: u64 = 128 << 20;
 
 /// Wanted length of the parent's arena file: sparse, so only what is written costs memory.
 const ARENA_LEN: u64 = 8 << 40;
@@ -41,6 +41,9 @@ const SPARE_RANGES: u64 = 64;
 pub struct Config {
     /// Number of seats: the most workers at a time, 1 to 1 024.
     pub seat_count: u32,
+    /// Bytes of touched memory that the parent, and each worker, keeps for reuse while no task needs
+    /// it.
+    pub warm_len_max: u64,
 }
 
 /// Lengths in bytes that follow from the configuration and the process's limits.
@@ -51,6 +54,7 @@ pub(crate) struct Sizes {
     pub(crate) range_len: u64,
     pub(crate) range_small_len: u64,
     pub(crate) range_count: u64,
+    pub(crate) warm_len_max: u64,
 }
 
 impl Sizes {
@@ -72,6 +76,7 @@ impl Sizes {
             range_len,
             range_small_len: WORKER_SMALL_LEN.min(range_len / 4) / 4096 * 4096,
             range_count,
+            warm_len_max: config.warm_len_max,
         }
     }
 
@@ -88,7 +93,7 @@ mod tests {
     fn every_size_is_whole_pages_and_within_the_limit() {
         for seat_count in [1, 2, 64, 1024] {
             for limit in [u64::MAX, 1 << 40, 1 << 30, 512 << 20] {
-                let sizes = Sizes::within(Config { seat_count }, limit);
+                let sizes = Sizes::within(Config { seat_count, warm_len_max: 0 }, limit);
                 for len in
                     [sizes.arena_len, sizes.arena_small_len, sizes.range_len, sizes.range_small_len]
                 {

@@ -35,6 +35,8 @@ pub struct HandOver {
     pub range_len: u64,
     /// Length in bytes of its small area.
     pub range_small_len: u64,
+    /// Bytes of touched memory that the worker keeps for reuse.
+    pub warm_len_max: u64,
 }
 
 impl<T> Shared<T> {
@@ -57,6 +59,7 @@ impl<T> Shared<T> {
             range_start,
             range_len: self.sizes.range_len,
             range_small_len: self.sizes.range_small_len,
+            warm_len_max: self.sizes.warm_len_max,
         }
     }
 }

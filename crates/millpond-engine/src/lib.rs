@@ -24,7 +24,7 @@ mod waiting;
 mod worker;
 
 pub use collect::{Collected, Outcome};
-pub use config::{Config, RUN_AHEAD_BYTES};
+pub use config::{Config, RUN_AHEAD_BYTES, WARM_LEN_MAX};
 pub use error::{Error, Result};
 pub use handover::HandOver;
 pub use lives::{Ending, Incarnation, Vacancy};

@@ -96,7 +96,13 @@ impl<T: Send + 'static> Engine<T> {
         let results = Arc::new(memfd::create("millpond-results", sizes.results_len())?);
         let state = State::new(
             layout.slot_count,
-            Space::new(Arc::clone(&arena), 0, sizes.arena_len, sizes.arena_small_len),
+            Space::new(
+                Arc::clone(&arena),
+                0,
+                sizes.arena_len,
+                sizes.arena_small_len,
+                sizes.warm_len_max,
+            ),
             ObjectStore::new(layout.store_count),
             Reader::new(
                 Arc::clone(&results),

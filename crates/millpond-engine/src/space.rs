@@ -8,7 +8,6 @@ use millpond_sys::file_range::{punch_hole, write_all_at};
 use millpond_sys::mapping::{Access, Mapping};
 use millpond_table::{Arena, Block};
 
-use crate::config::WARM_LEN_MAX;
 use crate::error::{Error, Result};
 
 /// A range of a file with its allocator. One process writes it; others read what it hands out.
@@ -24,12 +23,29 @@ pub(crate) struct Space {
     /// costs a fifth of writing to cold ones.
     warm: Vec<Block>,
     warm_len: u64,
+    warm_len_max: u64,
 }
 
 impl Space {
-    pub(crate) fn new(file: Arc<OwnedFd>, start: u64, len: u64, small_len: u64) -> Self {
+    pub(crate) fn new(
+        file: Arc<OwnedFd>,
+        start: u64,
+        len: u64,
+        small_len: u64,
+        warm_len_max: u64,
+    ) -> Self {
         let arena = Arena::new(start, len, small_len);
-        Self { file, arena, start, len, small_len, small: None, warm: Vec::new(), warm_len: 0 }
+        Self {
+            file,
+            arena,
+            start,
+            len,
+            small_len,
+            small: None,
+            warm: Vec::new(),
+            warm_len: 0,
+            warm_len_max,
+        }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -94,7 +110,7 @@ impl Space {
     /// Takes a block back. Its bytes stay until it is used again or punched.
     pub(crate) fn give_back(&mut self, block: Block) {
         if block.is_large {
-            if self.warm_len + block.capacity <= WARM_LEN_MAX {
+            if self.warm_len + block.capacity <= self.warm_len_max {
                 self.warm_len += block.capacity;
                 self.warm.push(block);
                 return;

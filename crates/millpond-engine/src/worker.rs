@@ -88,6 +88,7 @@ impl Worker {
             hand_over.range_start,
             hand_over.range_len,
             hand_over.range_small_len,
+            hand_over.warm_len_max,
         );
         Ok(Self {
             shared_table,

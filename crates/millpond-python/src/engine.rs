@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millpond_engine::{Config, Ending, Incarnation, Rest, Task};
+use millpond_engine::{Config, Ending, Incarnation, Rest, Task, WARM_LEN_MAX};
 use pyo3::exceptions::{PyException, PyOSError, PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -17,13 +17,14 @@ use crate::job::{Draw, HAS_INDICES, HAS_PARTS, Job, TaskKind, Told};
 use crate::names::{self, Names};
 use crate::pack::Packer;
 use crate::parts::{Candidates, PartHook, Parts, Plan, Row, is_plain_task};
+use crate::shared;
 
 /// What the standard library adds to each pickled task, in bytes: the message's length, the outer
 /// tuple, job and index.
 const MESSAGE_OVERHEAD_LEN: u64 = 24;
 
-/// Bytes of parts that are kept for a next dispatch.
-const KEPT_LEN_MAX: u64 = 1 << 30;
+/// Bytes of parts that are kept for a next dispatch, with what proves them, unless told otherwise.
+const KEPT_LEN_MAX: u64 = 512 << 20;
 
 /// Why a dispatch ended; the values are known to `millpond.dispatch`.
 #[derive(Clone, Copy)]
@@ -56,9 +57,9 @@ pub(crate) struct Engine {
 type Counted = (Vec<(&'static str, u64)>, Vec<Row>);
 
 /// What goes when the pool is shut down.
-struct Live {
-    engine: millpond_engine::Engine<Ticket>,
-    parts: Parts,
+pub(crate) struct Live {
+    pub(crate) engine: millpond_engine::Engine<Ticket>,
+    pub(crate) parts: Parts,
     /// Counted size of the last task, by which the next one's is guessed.
     last_len: AtomicU64,
 }
@@ -78,12 +79,16 @@ struct Drawn {
 
 #[pymethods]
 impl Engine {
-    /// Makes an engine for up to `seat_count` workers.
+    /// Makes an engine for up to `seat_count` workers. `memory_len_max` is what the parent, and each
+    /// worker, may keep for later while no task needs it, in bytes.
     #[new]
-    fn new(seat_count: u32) -> PyResult<Self> {
-        let engine = millpond_engine::Engine::new(Config { seat_count })
+    #[pyo3(signature = (seat_count, memory_len_max=None))]
+    fn new(seat_count: u32, memory_len_max: Option<u64>) -> PyResult<Self> {
+        let warm_len_max = memory_len_max.unwrap_or(WARM_LEN_MAX);
+        let kept_len_max = memory_len_max.unwrap_or(KEPT_LEN_MAX);
+        let engine = millpond_engine::Engine::new(Config { seat_count, warm_len_max })
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
-        let live = Live { engine, parts: Parts::new(KEPT_LEN_MAX), last_len: AtomicU64::new(0) };
+        let live = Live { engine, parts: Parts::new(kept_len_max), last_len: AtomicU64::new(0) };
         Ok(Self {
             live: Mutex::new(Some(Arc::new(live))),
             last_counts: Mutex::default(),
@@ -105,6 +110,7 @@ impl Engine {
             given.range_start,
             given.range_len,
             given.range_small_len,
+            given.warm_len_max,
         ];
         Ok((given.incarnation.0, fds, numbers))
     }
@@ -414,7 +420,7 @@ impl Engine {
     fn publish<'py>(
         &self,
         py: Python<'py>,
-        live: &Live,
+        live: &Arc<Live>,
         job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         encoder: &mut Encoder,
@@ -452,13 +458,14 @@ impl Engine {
             let kwds = drawn.kwds.as_ref().map(|kwds| kwds.bind(py));
             let seen = |address| live.parts.seen(address);
             let candidates = Candidates::of(drawn.kind, func, second, kwds, &seen)?;
-            if !candidates.is_empty() && packer.is_stock()? {
+            let may_share = shared::any();
+            if (may_share || !candidates.is_empty()) && packer.is_stock()? {
                 let name = || names::callable_name(func);
                 let is_simple =
                     |apart: &[Bound<'py, PyAny>]| graph::is_simple(&[task.as_any()], apart);
                 let engine = &live.engine;
                 let plan = live.parts.plan(py, engine, candidates, packer, name, is_simple)?;
-                if !plan.is_empty() {
+                if may_share || !plan.is_empty() {
                     return self.publish_with_parts(py, live, job, packer, &task, kind, plan);
                 }
             }
@@ -490,7 +497,7 @@ impl Engine {
     fn publish_packed<'py>(
         &self,
         py: Python<'py>,
-        live: &Live,
+        live: &Arc<Live>,
         job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
@@ -513,14 +520,14 @@ impl Engine {
     fn publish_with_parts<'py>(
         &self,
         py: Python<'py>,
-        live: &Live,
+        live: &Arc<Live>,
         job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
         kind: u32,
         plan: Plan,
     ) -> PyResult<bool> {
-        let hook = Bound::new(py, PartHook::new(plan))?;
+        let hook = Bound::new(py, PartHook::new(live, plan))?;
         let published = self.publish_with_hook(py, live, job, packer, task, kind, &hook);
         hook.get().plan().let_go(&live.engine);
         published
@@ -530,7 +537,7 @@ impl Engine {
     fn publish_with_hook<'py>(
         &self,
         py: Python<'py>,
-        live: &Live,
+        live: &Arc<Live>,
         job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
@@ -554,7 +561,7 @@ impl Engine {
         live.last_len.store(counted_len, Ordering::Relaxed);
         let index = job.get().count_published();
         let ticket = Ticket { job: job.clone().unbind(), index };
-        let parts = plan.send();
+        let parts = hook.get().send();
         let kind = kind | HAS_PARTS | if hook.get().has_indices() { HAS_INDICES } else { 0 };
         let refused = live.engine.publish(Task { ticket, kind, bytes, parts: &parts, counted_len });
         drop(packed);

@@ -18,6 +18,7 @@ mod parts;
 mod proof;
 mod saved;
 mod serve;
+mod shared;
 mod witness;
 mod worker_parts;
 
@@ -29,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     module.add_class::<job::Job>()?;
     module.add_class::<proof::Proof>()?;
+    module.add_class::<shared::Shared>()?;
     module.add_function(wrap_pyfunction!(serve::serve, module)?)?;
     module.add_function(wrap_pyfunction!(proof::weigh, module)?)?;
     module.add("EMPTY", job::empty(module.py())?)?;

@@ -35,6 +35,9 @@ pub(crate) const WHOLE_ONCE: i64 = -1;
 /// Index in a persistent id that stands for the first root of a part; lower ones for the others.
 pub(crate) const ROOT_FIRST: i64 = -2;
 
+/// Index in a persistent id that stands for a value that is shared by the user's word.
+pub(crate) const SHARED: i64 = i64::MIN;
+
 /// Entry and turn of a part, which of its copies, and the index of a node in it, or what stands for
 /// a root.
 pub(crate) type PersistentId = (u32, u64, u32, i64);

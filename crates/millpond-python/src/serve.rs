@@ -69,10 +69,19 @@ pub(crate) fn serve(
 fn hand_over(descriptors: &[i32], numbers: &[u64]) -> PyResult<HandOver> {
     let (
         &[table_fd, arena_fd, results_fd, parent_fd],
-        &[seat, seat_count, arena_len, arena_small_len, range_start, range_len, range_small_len],
+        &[
+            seat,
+            seat_count,
+            arena_len,
+            arena_small_len,
+            range_start,
+            range_len,
+            range_small_len,
+            warm_len_max,
+        ],
     ) = (descriptors, numbers)
     else {
-        return Err(PyRuntimeError::new_err("a worker is handed 4 descriptors and 7 numbers"));
+        return Err(PyRuntimeError::new_err("a worker is handed 4 descriptors and 8 numbers"));
     };
     Ok(HandOver {
         incarnation: Incarnation(0),
@@ -87,6 +96,7 @@ fn hand_over(descriptors: &[i32], numbers: &[u64]) -> PyResult<HandOver> {
         range_start,
         range_len,
         range_small_len,
+        warm_len_max,
     })
 }
 

@@ -45,6 +45,14 @@ impl Witness {
         Some(Self::Tracked { start, len: array.len(), tracked, head, tail })
     }
 
+    /// Returns the number of atoms that are kept alive.
+    pub(crate) fn saved_count(&self) -> usize {
+        match self {
+            Self::Saved(saved) => saved.len(),
+            Self::Tracked { head, tail, .. } => head.len() + tail.len(),
+        }
+    }
+
     /// Tells whether the kernel watches over it.
     pub(crate) fn is_tracked(&self) -> bool {
         matches!(self, Self::Tracked { .. })

@@ -17,7 +17,7 @@ use crate::graph::{NoCollection, Proof, Side};
 use crate::items::Items;
 use crate::names::Names;
 use crate::packed::{PartKind, unpack_numbers};
-use crate::parts::{ROOT_FIRST, WHOLE_ONCE, counted};
+use crate::parts::{ROOT_FIRST, SHARED, WHOLE_ONCE, counted};
 use crate::witness::{Tracking, Witness};
 
 /// Indices of `millpond_engine::Seat::COUNTS`.
@@ -40,6 +40,8 @@ struct Copy {
 enum Evidence {
     /// The copy serves one task.
     None,
+    /// The copy serves all tasks, whatever they do to it: the user has asked for that.
+    Shared,
     /// A list or tuple of atoms, with a list's allocated length after loading, which
     /// `sys.getsizeof` shows.
     Flat {
@@ -97,8 +99,11 @@ impl WorkerDesk {
         let found = self.lock().copy(py, id);
         let (live, memo) = match found {
             Some(found) => found,
-            None => self.load(py, id, index == WHOLE_ONCE)?,
+            None => self.load(py, id, index)?,
         };
+        if index == SHARED {
+            return Ok(live);
+        }
         let is_graph = self.lock().is_graph(id);
         if index >= 0 && is_graph {
             let memo = memo.ok_or_else(|| PyRuntimeError::new_err("a part has no memo"))?;
@@ -124,7 +129,7 @@ type Live<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyDict>>);
 impl WorkerDesk {
     /// Makes a live copy. The lock is not held while it is loaded: the first instance of a class may
     /// have its module imported.
-    fn load<'py>(&self, py: Python<'py>, id: CopyId, is_once: bool) -> PyResult<Live<'py>> {
+    fn load<'py>(&self, py: Python<'py>, id: CopyId, index: i64) -> PyResult<Live<'py>> {
         let begin = Instant::now();
         let (stored, wants_memo) = {
             let mut inner = self.lock();
@@ -146,7 +151,11 @@ impl WorkerDesk {
             },
         };
         let mut inner = self.lock();
-        let evidence = if is_once { Evidence::None } else { inner.evidence(py, kind, &live) };
+        let evidence = match index {
+            WHOLE_ONCE => Evidence::None,
+            SHARED => Evidence::Shared,
+            _ => inner.evidence(py, kind, &live),
+        };
         let copy = Copy {
             live: live.clone().unbind(),
             evidence,
@@ -242,12 +251,15 @@ impl Inner {
                 return true;
             }
             copy.is_used = false;
+            if matches!(copy.evidence, Evidence::Shared) {
+                return true;
+            }
             let begin = Instant::now();
             let live = copy.live.bind(py);
             // SAFETY: the object is alive and the GIL is held.
             let is_ours_alone = unsafe { ffi::Py_REFCNT(live.as_ptr()) } == 1;
             let is_same = match &copy.evidence {
-                Evidence::None => false,
+                Evidence::None | Evidence::Shared => false,
                 Evidence::Flat { witness, allocated } => {
                     is_ours_alone
                         && Items::of(live).is_some_and(|items| {
@@ -287,7 +299,9 @@ impl Inner {
         let mut forgotten = Vec::new();
         self.copies.retain(|(id, _), copy| {
             copy.idle_s += u32::from(is_idle);
-            let is_kept = copy.idle_s < 2 && worker.is_listed(*id);
+            // What is shared stays until its handle goes.
+            let is_fresh = copy.idle_s < 2 || matches!(copy.evidence, Evidence::Shared);
+            let is_kept = is_fresh && worker.is_listed(*id);
             if !is_kept {
                 // Moved, not cloned: the only reference goes along.
                 let nothing = Python::attach(|py| py.None());

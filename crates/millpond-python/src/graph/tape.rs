@@ -103,6 +103,16 @@ impl Proof {
         self.node_count
     }
 
+    /// Returns the number of words that the proof has written down.
+    pub(crate) fn word_count(&self) -> usize {
+        self.tape.len()
+    }
+
+    /// Returns the number of atoms that the proof keeps alive.
+    pub(crate) fn atom_count(&self) -> usize {
+        self.atoms.len()
+    }
+
     /// Returns references to all nodes, for as long as they must not be freed. The proof holds at
     /// this moment.
     pub(crate) fn nodes(&self, py: Python<'_>) -> Vec<Py<PyAny>> {

@@ -9,8 +9,9 @@
 #![allow(unsafe_code, reason = "exact types are told by their type pointers")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use millpond_engine::StoreId;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -18,6 +19,8 @@ use super::memo::memo_of;
 use super::part::Evidence;
 use super::plan::{Plan, Planned};
 use super::{PersistentId, ROOT_FIRST, WHOLE_ONCE};
+use crate::engine::Live;
+use crate::shared::Shared;
 
 /// The pickler's `persistent_id` while a task is pickled that names parts.
 #[pyclass(frozen, module = "millpond._native")]
@@ -25,6 +28,9 @@ pub(crate) struct PartHook {
     plan: Plan,
     /// For each part: not met, named, or pickled in the stream because it had changed.
     met: Mutex<Vec<Met>>,
+    live: Arc<Live>,
+    /// What the user shares, as far as it was met.
+    shared: Mutex<Vec<StoreId>>,
     /// Whether a node inside of a part was named, and the worker needs pickle's memo of it.
     has_indices: AtomicBool,
 }
@@ -40,9 +46,17 @@ enum Met {
 }
 
 impl PartHook {
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(live: &Arc<Live>, plan: Plan) -> Self {
         let met = Mutex::new(plan.parts.iter().map(|_| Met::NotYet).collect());
-        Self { plan, met, has_indices: AtomicBool::new(false) }
+        let (live, shared) = (Arc::clone(live), Mutex::default());
+        Self { plan, met, live, shared, has_indices: AtomicBool::new(false) }
+    }
+
+    /// Returns the ids of all that the pickled task names, and counts that they are sent.
+    pub(crate) fn send(&self) -> Vec<StoreId> {
+        let mut all = self.plan.send();
+        all.extend(self.shared.lock().unwrap_or_else(PoisonError::into_inner).iter());
+        all
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -124,14 +138,20 @@ impl PartHook {
 
 #[pymethods]
 impl PartHook {
-    fn __call__(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
+    fn __call__(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<PersistentId>> {
         if is_without_identity(object) {
-            return None;
+            return Ok(None);
         }
-        match self.root(object) {
+        if let Ok(shared) = object.cast_exact::<Shared>() {
+            let id = shared.get().name(object.py(), &self.live)?;
+            let part = StoreId { entry: id.0, turn: id.1 };
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+            return Ok(Some(id));
+        }
+        Ok(match self.root(object) {
             Some(answer) => answer,
             None => self.node(object),
-        }
+        })
     }
 }
 

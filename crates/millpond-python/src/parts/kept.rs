@@ -17,7 +17,7 @@ use crate::witness::Tracking;
 const UNUSED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The most parts that are kept for a next dispatch.
-const PART_COUNT_MAX: usize = 64;
+const PART_COUNT_MAX: usize = 32;
 
 /// Of how many objects it is remembered that they were seen.
 const SEEN_COUNT_MAX: usize = 256;
@@ -157,7 +157,17 @@ impl Parts {
         let mut kept = lock(&self.kept);
         kept.push(part);
         let mut surplus = Vec::new();
-        let len = |kept: &[Arc<Part>]| kept.iter().map(|part| part.stored_len).sum::<u64>();
+        // Lists that have died cannot tell; so what was not used for a while goes with each newcomer.
+        let now = Instant::now();
+        let mut at = 0;
+        while at < kept.len() {
+            if kept[at].unused_for(now) >= UNUSED_TIME_MAX {
+                surplus.push(kept.remove(at));
+            } else {
+                at += 1;
+            }
+        }
+        let len = |kept: &[Arc<Part>]| kept.iter().map(|part| part.held_len()).sum::<u64>();
         while kept.len() > PART_COUNT_MAX || (kept.len() > 1 && len(&kept) > self.kept_len_max) {
             surplus.push(kept.remove(0));
         }

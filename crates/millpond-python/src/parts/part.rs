@@ -13,6 +13,9 @@ use crate::graph::Proof;
 use crate::items::Items;
 use crate::witness::Witness;
 
+/// Bytes of an atom and of the reference that keeps it alive, about.
+const ATOM_LEN: u64 = 48;
+
 /// A part that lies in the store: one object, or several that share nodes.
 pub(crate) struct Part {
     /// Where the roots were when they were stored. An address tells which part to compare with first,
@@ -96,6 +99,17 @@ impl Part {
             (Evidence::Flat { memoized, .. }, _) => memoized.keys().any(|at| other.contains(*at)),
             (_, Evidence::Flat { memoized, .. }) => memoized.keys().any(|at| self.contains(*at)),
         }
+    }
+
+    /// Returns the bytes that are held for this part, about: what is stored, what proves it, and the
+    /// atoms that are kept alive by that.
+    pub(super) fn held_len(&self) -> u64 {
+        let atoms = match &self.evidence {
+            Evidence::Once => 0,
+            Evidence::Flat { witness, .. } => witness.saved_count(),
+            Evidence::Graph { proof, .. } => proof.word_count() / 6 + proof.atom_count(),
+        };
+        self.stored_len + atoms as u64 * ATOM_LEN
     }
 
     pub(super) fn touch(&self) {

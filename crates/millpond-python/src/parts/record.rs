@@ -36,6 +36,13 @@ pub(crate) struct Counts {
 }
 
 impl Record {
+    /// Notes that the object was packed and stored.
+    pub(crate) fn note_stored(&self, rung: &'static str, reason: &str, bytes: u64, begin: Instant) {
+        self.set_rung(rung, reason);
+        self.counts.bytes.store(bytes, Ordering::Relaxed);
+        count(&self.counts.pickled, &self.counts.pickled_ns, begin);
+    }
+
     /// Sets the rung that the object takes at present.
     pub(crate) fn set_rung(&self, rung: &'static str, reason: impl Into<String>) {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = (rung, reason.into());
