@@ -185,6 +185,14 @@ TRACES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         lambda: [set(range(5))],
         lambda r: (r[0].add(1000), r[0].discard(1000)),
     ),
+    "an item that popitem took and was put back": (
+        lambda: {"a": 1, "b": 2},
+        lambda r: r.__setitem__(*r.popitem()),
+    ),
+    "a member that pop took and was put back": (
+        lambda: [set(range(5))],
+        lambda r: r[0].add(r[0].pop()),
+    ),
     "a list that is kept": (lambda: [[1]], lambda r: KEPT.append(r[0])),
     "a tuple that is kept": (lambda: [([1],)], lambda r: KEPT.append(r[0])),
     "a frozenset that is kept": (lambda: [frozenset({1})], lambda r: KEPT.append(r[0])),

@@ -78,7 +78,49 @@ BULKS: dict[str, Callable[[int], list[Any]]] = {
     "one list inside": lambda n: [*range(n - 1), [1]],
     "lists": lambda n: [[i] for i in range(n)],
     "tuples": lambda n: [(i, f"{i}") for i in range(n)],
+    "dicts": lambda n: [{"key": i, i: f"{i}"} for i in range(n)],
+    "sets": lambda n: [{i, -1 - i} for i in range(n)],
+    "byte arrays": lambda n: [bytearray(b"%d" % i) for i in range(n)],
+    "instances": lambda n: [Holder(work, [i]) for i in range(n)],
+    "points": lambda n: [Point(i, [f"{i}"]) for i in range(n)],
+    "frozen points": lambda n: [FrozenPoint(i, (i,)) for i in range(n)],
+    "one opaque inside": lambda n: [*([i] for i in range(n - 1)), Opaque([1])],
+    "deep": lambda n: _deep(n),
+    "shared lists": lambda n: _shared(n),
 }
+
+
+@dataclass
+class Point:
+    """A plain dataclass."""
+
+    x: int
+    y: Any
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenPoint:
+    """One that restores itself."""
+
+    x: int
+    y: Any
+
+
+def _deep(count: int) -> list[Any]:
+    """Lists in lists, not deeper than pickling goes."""
+    flat: list[Any] = []
+    for at in range(0, count, 50):
+        inner: list[Any] = [at]
+        for _ in range(49):
+            inner = [inner]
+        flat.append(inner)
+    return flat
+
+
+def _shared(count: int) -> list[Any]:
+    inner: list[Any] = ["shared"]
+    return [inner if at % 3 else [at, inner] for at in range(count)]
+
 
 atoms = st.one_of(
     st.none(),

@@ -164,15 +164,15 @@ unsafe fn is_same_dict(dict: *mut ffi::PyObject, children: &[usize]) -> bool {
 unsafe fn is_same_set(
     set: *mut ffi::PyObject,
     children: &[usize],
-    fill: usize,
-    used: usize,
+    fill_and_used: usize,
+    finger: usize,
 ) -> bool {
     // SAFETY: the caller's duty; the table has `mask` + 1 entries.
     unsafe {
         let object = &*set.cast::<ffi::PySetObject>();
         object.mask as usize + 1 == children.len()
-            && object.fill as usize == fill
-            && object.used as usize == used
+            && (object.fill as usize) << 32 | object.used as usize == fill_and_used
+            && object.finger as usize == finger
             && std::slice::from_raw_parts(object.table, children.len())
                 .iter()
                 .zip(children)

@@ -30,8 +30,9 @@ struct DictKeys {
     entry_count: ffi::Py_ssize_t,
 }
 
-/// Where a dict's table lies, and how many entries were ever put into it: unless both are the same,
-/// something was added or removed in between.
+/// Where a dict's table lies; and how many entries were ever put into it, with how many still can be:
+/// unless all are the same, something was added or removed in between. (`popitem` takes its entry
+/// back, and leaves what can still be put in.)
 ///
 /// # Safety
 /// `dict` is a live dict, and [`is_known`] has said yes.
@@ -39,7 +40,7 @@ pub(super) unsafe fn dict_table(dict: *mut ffi::PyObject) -> (usize, usize) {
     // SAFETY: the caller's duty; a dict always has keys.
     unsafe {
         let keys = (*dict.cast::<DictObject>()).keys;
-        (keys.addr(), (*keys).entry_count as usize)
+        (keys.addr(), ((*keys).entry_count as usize) << 32 | (*keys).usable as usize & 0xffff_ffff)
     }
 }
 

@@ -198,7 +198,9 @@ impl<'py> Walk<'py> {
         unsafe {
             let object = &*set.cast::<ffi::PySetObject>();
             let len = object.mask as usize + 1;
-            let state = [object.fill as usize, object.used as usize];
+            // The finger is where `pop` goes on.
+            let state =
+                [(object.fill as usize) << 32 | object.used as usize, object.finger as usize];
             self.head(set, Kind::Set, len, state);
             for entry in std::slice::from_raw_parts(object.table, len) {
                 self.proof.tape.push(entry.key.addr());

@@ -13,7 +13,7 @@ const HEADER: [(usize, u64); 3] =
     [(0, u64::from_le_bytes(*b"mlpnd\0\x01\0")), (1, 4 | 3 << 32), (2, 16 | 2 << 32)];
 
 /// Places in words, counted from the end: the store, then the cells, then the slots.
-const CELLS_AT: usize = LAYOUT.size() / 8 - 2 * 4 - 16;
+const CELLS_AT: usize = LAYOUT.size() / 8 - 2 * 16 - 16;
 const SLOTS_AT: usize = CELLS_AT - 4 * 32;
 const HEAD_AT: usize = 16;
 const TAIL_AT: usize = 32;
