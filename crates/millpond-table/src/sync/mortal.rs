@@ -87,6 +87,11 @@ macro_rules! mortal_atomic {
                 self.0.swap(value, order)
             }
 
+            pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                step();
+                self.0.fetch_add(value, order)
+            }
+
             pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
                 step();
                 self.0.fetch_and(value, order)
