@@ -60,9 +60,10 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 
 verify: ## The long forms of the models and of the composed differential test
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
-	MILLPOND_EXAMPLES=5000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
+	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
 
-fuzz: ## The fuzz targets of the shared structures, a minute each; needs cargo-fuzz
+fuzz: ## 100 000 composed programs, and the fuzz targets of the shared structures; needs cargo-fuzz
+	MILLPOND_EXAMPLES=100000 $(MAKE) test-python PYTEST_ARGS='tests/exactness/test_composed.py -k "alike and not otherwise and not nothing"'
 	cd crates/millpond-table/fuzz && for target in attach claim take_done recover; do \
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
 

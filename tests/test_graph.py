@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import copyreg
 import dataclasses
+import datetime
+import decimal
 import gc
 import pickle
 import sys
@@ -77,6 +79,12 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "slots": lambda: [Slots(1, [2]), Slots("x", Slots(3, None))],
     "slots and dict": lambda: Both([1], {"a": 2}),
     "dataclass": lambda: [Point(1, [2]), Frozen(3, (4,)), FrozenSlots(5, {"x": 6})],
+    "dates and decimals": lambda: [
+        datetime.date(2026, 11, 23),
+        datetime.datetime(2026, 11, 23, 7, 6),
+        datetime.time(7, 6),
+        [datetime.timedelta(3), decimal.Decimal("1.5"), decimal.Decimal("nan")],
+    ],
     "named": lambda: [function, Plain, int, {"k": Point}],
     "empty": lambda: [[], {}, (), set(), frozenset(), "", b""],
 }
@@ -136,6 +144,10 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "an item": (lambda: [[1, 2]], lambda r: r[0].__setitem__(0, 9)),
     "an equal item": (lambda: [["x" * 3, 2]], lambda r: r[0].__setitem__(0, "".join("xxx"))),
     "two items swapped": (lambda: [[1, 2]], lambda r: r[0].reverse()),
+    "a date": (
+        lambda: [[datetime.date(2026, 1, 1)]],
+        lambda r: r[0].__setitem__(0, datetime.date(2026, 1, 2)),
+    ),
     "an append": (lambda: [[1]], lambda r: r[0].append(2)),
     "a pop": (lambda: [[1]], lambda r: r[0].pop()),
     "a replaced tuple": (lambda: [(1, 2)], lambda r: r.__setitem__(0, (*r[0],))),
@@ -289,6 +301,10 @@ class MyList(list[Any]):
     pass
 
 
+class MyDecimal(decimal.Decimal):
+    pass
+
+
 class Hashed:
     def __hash__(self) -> int:
         return 1
@@ -313,6 +329,8 @@ OPAQUE: dict[str, Callable[[], Any]] = {
     "a key with its own hash": lambda: {Hashed(): 1},
     "a member with its own hash": lambda: {Hashed()},
     "an instance with its own reduce": lambda: Plain(__reduce_ex__=1),
+    "a time zone": lambda: datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC),
+    "a subclass of an atom": lambda: MyDecimal("1.5"),
     "a lock": threading.Lock,
     "a generator": lambda: (x for x in "ab"),
     "an exception": lambda: ValueError(1),
@@ -363,6 +381,20 @@ def test_a_reducer_that_is_registered_later_is_noticed(is_worker: bool) -> None:
         assert_changed(proof, root)
     finally:
         del copyreg.dispatch_table[Child]
+    assert_holds(proof, root)
+
+
+@sides
+def test_a_reducer_for_an_atom_of_the_library_is_noticed(is_worker: bool) -> None:
+    root = loaded(lambda: [decimal.Decimal(1)])
+    proof = Proof.take(root, is_worker)
+    copyreg.pickle(decimal.Decimal, lambda number: (decimal.Decimal, (str(number),)))
+    try:
+        assert_changed(proof, root)
+        with pytest.raises(TypeError):
+            Proof.take(root, is_worker)
+    finally:
+        del copyreg.dispatch_table[decimal.Decimal]
     assert_holds(proof, root)
 
 

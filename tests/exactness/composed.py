@@ -7,10 +7,12 @@ answer is a portrait: types, values, and which places hold one object.
 
 from __future__ import annotations
 
+import datetime
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -85,6 +87,7 @@ BULKS: dict[str, Callable[[int], list[Any]]] = {
     "points": lambda n: [Point(i, [f"{i}"]) for i in range(n)],
     "frozen points": lambda n: [FrozenPoint(i, (i,)) for i in range(n)],
     "one opaque inside": lambda n: [*([i] for i in range(n - 1)), Opaque([1])],
+    "dates": lambda n: [[datetime.date.fromordinal(i + 1), Decimal(i)] for i in range(n)],
     "deep": lambda n: _deep(n),
     "shared lists": lambda n: _shared(n),
 }

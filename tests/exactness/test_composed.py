@@ -14,7 +14,7 @@ from testkit.oracle import run_both
 
 from exactness.composed import Case, cases, run_case
 
-EXAMPLES = int(os.environ.get("MILLPOND_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("MILLPOND_EXAMPLES", "2000"))
 
 
 def checked(examples: int, check: Callable[[Case], None]) -> None:

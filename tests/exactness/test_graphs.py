@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
 import functools
 import uuid
 from collections.abc import Callable
@@ -85,6 +87,10 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "dataclasses": lambda: [Point(x, [x]) for x in range(SIZE)],
     "frozen ones with slots": lambda: [Cell(x, (x,)) for x in range(SIZE)],
     "slots": lambda: [Slots(x, {"x": x}) for x in range(SIZE)],
+    "dates and decimals": lambda: [
+        [datetime.date.fromordinal(x + 1), decimal.Decimal(x), datetime.timedelta(x)]
+        for x in range(SIZE)
+    ],
     "shared inner lists": shared,
     "functions and classes": lambda: [[portrait, Node, int, x] for x in range(SIZE)],
     "with something opaque": lambda: [uuid.UUID(int=5), [[x] for x in range(3 * SIZE)]],

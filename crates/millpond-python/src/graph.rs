@@ -4,6 +4,7 @@
 //! was written and compares. How it works, why it is sound, and what is opaque, stands in
 //! `graph/README.md`.
 
+mod atoms;
 mod check;
 mod classes;
 mod layout;

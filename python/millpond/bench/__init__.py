@@ -17,6 +17,7 @@ NAMES = (
     "start",
     "default",
     "list1m-apply",
+    "dict1m",
 )
 """The workloads in the order of the table; `millpond.bench.workloads` holds what they do."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from millpond.bench.machine import machine
 from millpond.bench.report import Result, document, heading, table
-from millpond.bench.workload import REPEATS_QUICK, Workload
+from millpond.bench.workload import REPEATS, Workload
 from millpond.bench.workloads import WORKLOADS
 from millpond.demo.pools import MILLPOND, STDLIB
 
@@ -50,7 +50,7 @@ def measure(names: Sequence[str], quick: bool, json_file: Path | None) -> int:
     results = []
     for name in names:
         workload = WORKLOADS[name]
-        repeats = min(workload.repeats_full, REPEATS_QUICK) if quick else workload.repeats_full
+        repeats = min(workload.repeats_full, workload.repeats_quick if quick else REPEATS)
         print(f"{name}: {repeats} repeats on each pool", file=sys.stderr, flush=True)
         results.append(in_own_interpreter(workload, repeats))
     print(table(results), flush=True)

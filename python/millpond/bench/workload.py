@@ -39,6 +39,7 @@ class Workload(ABC):
     rate_of: ClassVar[int | None] = None
     """How many tasks `run` times, where the table shall show a rate in place of a time."""
     repeats_full: ClassVar[int] = REPEATS
+    repeats_quick: ClassVar[int] = REPEATS_QUICK
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Make what all repeats share; not timed."""

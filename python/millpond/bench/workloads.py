@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from millpond.bench.apply_round_trip import ApplyRoundTrip
 from millpond.bench.default_argument import DefaultArgument
+from millpond.bench.dict1m import Dict1M
 from millpond.bench.list1m_apply import List1MApply
 from millpond.bench.list10m import List10M
 from millpond.bench.start import Start
@@ -19,5 +20,6 @@ ALL: tuple[type[Workload], ...] = (
     Start,
     DefaultArgument,
     List1MApply,
+    Dict1M,
 )
 WORKLOADS = {workload.name: workload for workload in ALL}

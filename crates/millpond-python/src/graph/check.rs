@@ -5,6 +5,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
+use super::atoms::KnownAtoms;
 use super::classes::Class;
 use super::layout;
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Proof, Side};
@@ -22,6 +23,7 @@ impl Proof {
         let Ok(names) = Names::get(py) else { return false };
         self.roots.len() == roots.len()
             && self.roots.iter().zip(roots).all(|(&known, root)| known == root.as_ptr().addr())
+            && self.known_atoms.are_same(&KnownAtoms::of(py, names))
             && self.nodes_hold(py, names)
     }
 

@@ -7,6 +7,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::atoms::KnownAtoms;
 use super::classes::Class;
 
 /// Whose graph it is.
@@ -73,6 +74,7 @@ pub(crate) struct Proof {
     pub(super) classes: Vec<Class>,
     /// Module and name of each named node.
     pub(super) names: Vec<(Py<PyString>, Py<PyString>)>,
+    pub(super) known_atoms: KnownAtoms,
     pub(super) node_count: usize,
     addresses: OnceLock<Vec<usize>>,
 }
@@ -93,6 +95,7 @@ impl Proof {
             bytes: Vec::new(),
             classes: Vec::new(),
             names: Vec::new(),
+            known_atoms: KnownAtoms::default(),
             node_count: 0,
             addresses: OnceLock::new(),
         }

@@ -8,6 +8,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyType};
 
+use super::atoms::KnownAtoms;
 use super::classes::{self, Class};
 use super::layout;
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Opaque, Proof, Side};
@@ -54,6 +55,7 @@ pub(super) type Addresses = HashSet<usize, BuildHasherDefault<AddressHasher>>;
 
 struct Walk<'py> {
     py: Python<'py>,
+    atoms: KnownAtoms,
     names: &'static Names,
     proof: Proof,
     visited: Addresses,
@@ -75,8 +77,14 @@ impl Proof {
         }
         let addresses = roots.iter().map(|root| root.as_ptr().addr()).collect();
         let proof = Self::new(side, addresses);
-        let mut walk =
-            Walk { py, names, proof, visited: Addresses::default(), queue: VecDeque::new() };
+        let mut walk = Walk {
+            py,
+            atoms: KnownAtoms::of(py, names),
+            names,
+            proof,
+            visited: Addresses::default(),
+            queue: VecDeque::new(),
+        };
         for root in roots {
             // SAFETY: the roots are alive as long as the borrow, and the GIL is held.
             unsafe { walk.child(root.as_ptr())? };
@@ -86,6 +94,7 @@ impl Proof {
             // changes: the GIL is held, no Python runs, and no collection.
             unsafe { walk.node(node)? };
         }
+        walk.proof.known_atoms = walk.atoms;
         Ok(walk.proof)
     }
 }
@@ -95,7 +104,7 @@ impl<'py> Walk<'py> {
     unsafe fn child(&mut self, child: *mut ffi::PyObject) -> Result<(), Opaque> {
         // SAFETY: the caller gives a live object.
         unsafe {
-            if is_atom(child) {
+            if is_atom(child) || self.atoms.contain(self.py, child) {
                 ffi::Py_INCREF(child);
                 self.proof.atoms.push(child);
             } else if self.visited.insert(child.addr()) {
