@@ -347,6 +347,21 @@ def test_a_method_of_a_heavy_instance_is_called() -> None:
     same(program)
 
 
+def test_a_graph_that_changes_each_time_is_left_to_the_pickler_and_tried_again() -> None:
+    data = {str(x): [x] for x in range(3 * SIZE)}
+    with running(1) as pool:
+        for x in range(40):
+            assert pool.apply(size, (data,)) == len(data)
+            data[f"new {x}"] = [x]
+        (part,) = pool.stats().parts
+        assert (part.rung, part.reason) == ("pickled", "it had changed each time that it came")
+        assert 3 <= part.pickled <= 8
+        for _ in range(20):
+            assert pool.apply(size, (data,)) == len(data)
+        (part,) = pool.stats().parts
+    assert part.rung == "verified" and part.verified > 0
+
+
 def test_one_graph_is_pickled_once_and_loaded_once_for_each_worker() -> None:
     data = {str(x): [x, {"x": x}] for x in range(3 * SIZE)}
     with running(1) as pool:

@@ -22,6 +22,11 @@ const PART_COUNT_MAX: usize = 32;
 /// Of how many objects it is remembered that they were seen.
 const SEEN_COUNT_MAX: usize = 256;
 
+/// Changes in a row after which an object is no longer proved, and tasks after which it is tried once
+/// more.
+const CHANGES_MAX: u32 = 3;
+const RETRY_EVERY: u32 = 16;
+
 pub(super) type Engine = millpond_engine::Engine<Ticket>;
 
 /// The parts that are kept, and what was done for them.
@@ -32,6 +37,8 @@ pub(crate) struct Parts {
     seen: Mutex<VecDeque<usize>>,
     /// Addresses of heavy objects that were found opaque.
     opaque: Mutex<VecDeque<usize>>,
+    /// Addresses of objects that had changed when they came again, and how often in a row.
+    changed: Mutex<VecDeque<(usize, u32)>>,
     pub(super) tracking: Tracking,
     pub(crate) records: Records,
     /// The most bytes of parts that are kept while no task names them.
@@ -66,6 +73,7 @@ impl Parts {
             kept: Mutex::default(),
             seen: Mutex::default(),
             opaque: Mutex::default(),
+            changed: Mutex::default(),
             tracking: Tracking::default(),
             records: Records::default(),
             kept_len_max,
@@ -132,14 +140,43 @@ impl Parts {
                 super::record::count(&counts.verified, &counts.verified_ns, begin);
                 self.verified.fetch_add(1, Ordering::Relaxed);
                 part.touch();
+                lock(&self.changed).retain(|(known, _)| *known != address);
                 return Some((part, roots));
             }
             if is_here {
                 // The root has changed since, or another object lies there now.
                 self.forget(engine, &part);
+                self.note_changed(address);
             }
         }
         None
+    }
+
+    fn note_changed(&self, address: usize) {
+        let mut changed = lock(&self.changed);
+        if let Some((_, times)) = changed.iter_mut().find(|(known, _)| *known == address) {
+            *times += 1;
+            return;
+        }
+        if changed.len() == SEEN_COUNT_MAX {
+            changed.pop_front();
+        }
+        changed.push_back((address, 1));
+    }
+
+    /// Tells whether an object changes so often that to prove it is in vain. Now and then it is given
+    /// another try.
+    pub(super) fn changes_often(&self, root: &Bound<'_, PyAny>) -> bool {
+        let address = root.as_ptr().addr();
+        let mut changed = lock(&self.changed);
+        let Some((_, times)) = changed.iter_mut().find(|(known, _)| *known == address) else {
+            return false;
+        };
+        if *times < CHANGES_MAX {
+            return false;
+        }
+        *times += 1;
+        !times.is_multiple_of(RETRY_EVERY)
     }
 
     fn forget(&self, engine: &Engine, part: &Arc<Part>) {

@@ -152,14 +152,17 @@ impl Parts {
         let root = &candidate.root;
         let kind = kind_of(root);
         let record = self.records.of(&callable(), &candidate.place(), kind);
-        let is_kept = candidate.is_bound || self.was_seen(root);
+        let changes_often = self.changes_often(root);
+        let is_kept = !changes_often && (candidate.is_bound || self.was_seen(root));
         if let Some(items) = Items::of(root)
             && let Some(made) = self.make_flat(engine, root, &items, is_kept, packer, &record)?
         {
             return Ok(made);
         }
         if !is_kept {
-            record.set_rung("pickled", "an argument that came once");
+            let often = "it had changed each time that it came";
+            let once = "an argument that came once";
+            record.set_rung("pickled", if changes_often { often } else { once });
             return Ok(Made::InStream);
         }
         self.make_graph(engine, std::slice::from_ref(root), packer, &record)

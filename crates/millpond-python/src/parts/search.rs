@@ -142,7 +142,7 @@ impl<'py> Candidates<'py> {
             return Ok(());
         }
         if own_len(object) < HEAVY_LEN_MIN {
-            let inner = children(&here)?;
+            let inner = children(&here, HEAVY_LEN_MIN)?;
             let is_heavy = |child: &&Candidate<'py>| {
                 matches!(graph::weigh(&child.root, HEAVY_LEN_MIN), Weight::Heavy)
             };
@@ -165,7 +165,7 @@ impl<'py> Candidates<'py> {
         here: &Candidate<'py>,
         seen: &dyn Fn(usize) -> Seen,
     ) -> PyResult<()> {
-        for child in children(here)? {
+        for child in children(here, self.budget)? {
             if self.budget == 0 {
                 break;
             }
@@ -201,20 +201,27 @@ fn own_len(object: &Bound<'_, PyAny>) -> usize {
     graph::set_len(object).unwrap_or(0)
 }
 
-/// What an object holds, as far as that can be told without running anything of the user's.
-fn children<'py>(here: &Candidate<'py>) -> PyResult<Vec<Candidate<'py>>> {
+/// What an object holds, `most` of it, as far as that can be told without running anything of the
+/// user's.
+fn children<'py>(here: &Candidate<'py>, most: usize) -> PyResult<Vec<Candidate<'py>>> {
     let object = &here.root;
     let py = object.py();
     let mut all = Vec::new();
     if Items::of(object).is_some() {
         for (index, item) in object.try_iter()?.enumerate() {
             let item = item?;
+            if all.len() == most {
+                break;
+            }
             if !is_plain(&item, &mut 1) {
                 all.push(here.child(Some(Step::Item(index)), item));
             }
         }
     } else if let Ok(dict) = object.cast_exact::<PyDict>() {
         for (key, value) in dict.iter() {
+            if all.len() == most {
+                break;
+            }
             if !is_plain(&value, &mut 1) {
                 all.push(here.child(Some(Step::Key(key)), value));
             }
