@@ -45,3 +45,23 @@ def test_cpythons_own_pool_tests_pass(python: str, start_method: str, tmp_path: 
         if line.startswith("SKIPPED"):
             print(line)
             assert line.rpartition(": ")[2], "a skip must tell its reason"
+
+
+@pytest.mark.limit_s(120)
+@pytest.mark.parametrize("python", interpreters())
+def test_heavy_programs_answer_alike(python: str, start_method: str, tmp_path: Path) -> None:
+    """On each version: what is verified reads the interpreter's own structures."""
+    variables = environment("conformance")
+    if python != sys.executable:
+        del variables["PYTHONPATH"]
+    ended = subprocess.run(
+        [python, str(SCRIPT.with_name("run_heavy_programs.py")), start_method],
+        cwd=tmp_path,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert " 0 differ" in ended.stdout

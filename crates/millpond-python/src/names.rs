@@ -12,7 +12,8 @@ pub(crate) struct Names {
     pub(crate) stock_pickler: Py<PyAny>,
     /// Its `dumps`, as a plain function, to see whether somebody has replaced it.
     pub(crate) stock_dumps: Py<PyAny>,
-    /// `pickle.Unpickler`, for streams that name stored parts.
+    /// A subclass of `pickle.Unpickler`, for streams that name stored parts. From 3.13 on only an
+    /// instance of a subclass can be given a `persistent_load` of its own.
     pub(crate) unpickler: Py<PyAny>,
     /// `pickle.loads`.
     pub(crate) loads: Py<PyAny>,
@@ -55,7 +56,10 @@ impl Names {
                 queues: queues.unbind(),
                 stock_pickler: stock_pickler.clone().unbind(),
                 stock_dumps: stock_dumps.unbind(),
-                unpickler: pickle.getattr("Unpickler")?.unbind(),
+                unpickler: py
+                    .get_type::<PyType>()
+                    .call1(("Unpickler", (pickle.getattr("Unpickler")?,), PyDict::new(py)))?
+                    .unbind(),
                 loads: pickle.getattr("loads")?.unbind(),
                 bytes_io: py.import("io")?.getattr("BytesIO")?.unbind(),
                 partial: py.import("functools")?.getattr("partial")?.unbind(),
