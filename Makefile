@@ -58,7 +58,8 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 	$(BIN)/ruff check python tests
 	$(BIN)/python -m mypy
 
-verify: ## The long forms of the models and of the composed differential test
+verify: build ## The long forms of the models and of the composed test, and valgrind on the walker
+	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
 

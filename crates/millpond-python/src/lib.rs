@@ -6,11 +6,13 @@
 mod by_name;
 mod deliver;
 mod direct;
+mod dispatch;
 mod engine;
 mod errors;
 mod graph;
 mod items;
 mod job;
+mod live;
 mod names;
 mod pack;
 mod packed;

@@ -13,8 +13,8 @@ use millpond_sys::process;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use crate::engine::Live;
 use crate::errors;
+use crate::live::Live;
 use crate::names::Names;
 use crate::pack::Packer;
 use crate::packed::PartKind;

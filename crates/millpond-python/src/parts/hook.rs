@@ -19,7 +19,7 @@ use super::memo::memo_of;
 use super::part::Evidence;
 use super::plan::{Plan, Planned};
 use super::{PersistentId, ROOT_FIRST, WHOLE_ONCE};
-use crate::engine::Live;
+use crate::live::Live;
 use crate::shared::Shared;
 
 /// The pickler's `persistent_id` while a task is pickled that names parts.
