@@ -4,6 +4,10 @@
 //! thread that delivers cannot leave a job half changed. No Python runs under the lock: objects that
 //! leave it are dropped after.
 
+mod back;
+mod out;
+mod source;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +15,11 @@ use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyIterator, PyList, PyTuple};
+use pyo3::types::{PyIterator, PyList};
+
+use back::{Back, Stream};
+pub(crate) use source::Draw;
+use source::{Offer, Source};
 
 /// How the worker runs a task: `func(*args, **kwds)`, or a chunk by the standard library's
 /// `mapstar` or `starmapstar`.
@@ -48,43 +56,6 @@ pub(crate) struct Inner {
     has_callback: bool,
     is_done: bool,
     waiters: u32,
-}
-
-/// Where the job's tasks come from.
-pub(crate) enum Source {
-    /// One call.
-    Single { func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny> },
-    /// The iterator of an exact list, tuple or range: drawing from it runs nothing of the user's.
-    Items { func: Py<PyAny>, iterator: Py<PyIterator>, drawn: Option<Py<PyAny>>, chunk_len: usize },
-    /// A feeder thread draws and offers.
-    Offered { func: Py<PyAny>, offers: VecDeque<Offer>, is_closed: bool },
-    /// All tasks are published.
-    Exhausted,
-}
-
-/// What a feeder has drawn: an item or a chunk, or the error that the iterable raised.
-pub(crate) enum Offer {
-    Item(Py<PyAny>),
-    Raise(Py<PyAny>),
-}
-
-/// What has come back.
-enum Back {
-    Single { outcome: Option<Outcome> },
-    Chunks { chunk_len: u64, values: Py<PyList>, left: u64, failure: Option<Py<PyAny>> },
-    Stream(Stream),
-}
-
-type Outcome = (bool, Py<PyAny>);
-
-struct Stream {
-    is_ordered: bool,
-    items: VecDeque<Outcome>,
-    unsorted: HashMap<u64, Outcome>,
-    index: u64,
-    taken: u64,
-    length: Option<u64>,
-    broken: Option<Py<PyAny>>,
 }
 
 /// What a change of a job asks of whoever made it.
@@ -132,7 +103,7 @@ impl Job {
         let mut inner = self.lock();
         let told = inner.put(py, index, ok, value, &mut dropped);
         if inner.is_done {
-            dropped.extend(inner.clear_source());
+            dropped.extend(inner.source.clear());
         }
         drop(inner);
         told
@@ -206,103 +177,13 @@ impl Inner {
         self.is_done = true;
         Told::News
     }
-
-    fn clear_source(&mut self) -> Vec<Py<PyAny>> {
-        match std::mem::replace(&mut self.source, Source::Exhausted) {
-            Source::Single { func, args, kwds } => vec![func, args, kwds],
-            Source::Items { func, iterator, drawn, .. } => {
-                let mut all = vec![func, iterator.into_any()];
-                all.extend(drawn);
-                all
-            }
-            Source::Offered { func, offers, .. } => {
-                let mut all = vec![func];
-                all.extend(offers.into_iter().map(|offer| match offer {
-                    Offer::Item(object) | Offer::Raise(object) => object,
-                }));
-                all
-            }
-            Source::Exhausted => Vec::new(),
-        }
-    }
 }
 
 impl Inner {
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
-        match &self.source {
-            Source::Single { func, args, kwds } => {
-                visit.call(func)?;
-                visit.call(args)?;
-                visit.call(kwds)?;
-            }
-            Source::Items { func, iterator, drawn, .. } => {
-                visit.call(func)?;
-                visit.call(iterator)?;
-                visit.call(drawn)?;
-            }
-            Source::Offered { func, offers, .. } => {
-                visit.call(func)?;
-                for Offer::Item(object) | Offer::Raise(object) in offers {
-                    visit.call(object)?;
-                }
-            }
-            Source::Exhausted => {}
-        }
-        match &self.back {
-            Back::Single { outcome } => {
-                if let Some((_, value)) = outcome {
-                    visit.call(value)?;
-                }
-            }
-            Back::Chunks { values, failure, .. } => {
-                visit.call(values)?;
-                visit.call(failure)?;
-            }
-            Back::Stream(stream) => {
-                for (_, value) in stream.items.iter().chain(stream.unsorted.values()) {
-                    visit.call(value)?;
-                }
-                visit.call(&stream.broken)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Back {
-    /// Moves what the collector may take into `dropped`. A map's list goes with the job itself.
-    fn clear(&mut self, dropped: &mut Vec<Py<PyAny>>) {
-        match self {
-            Self::Single { outcome } => dropped.extend(outcome.take().map(|(_, value)| value)),
-            Self::Chunks { failure, .. } => dropped.extend(failure.take()),
-            Self::Stream(stream) => {
-                dropped.extend(std::mem::take(&mut stream.items).into_iter().map(|(_, it)| it));
-                let unsorted = std::mem::take(&mut stream.unsorted);
-                dropped.extend(unsorted.into_values().map(|(_, it)| it));
-                dropped.extend(stream.broken.take());
-            }
-        }
-    }
-}
-
-impl Stream {
-    fn put(&mut self, index: u64, outcome: Outcome) {
-        if !self.is_ordered {
-            self.items.push_back(outcome);
-            self.index += 1;
-            return;
-        }
-        if index != self.index {
-            self.unsorted.insert(index, outcome);
-            return;
-        }
-        self.items.push_back(outcome);
-        self.index += 1;
-        while let Some(outcome) = self.unsorted.remove(&self.index) {
-            self.items.push_back(outcome);
-            self.index += 1;
-        }
+        self.source.visit(visit)?;
+        self.back.visit(visit)
     }
 }
 
@@ -350,7 +231,7 @@ impl Job {
         if left == 0 {
             let mut inner = job.lock();
             inner.is_done = true;
-            let dropped = inner.clear_source();
+            let dropped = inner.source.clear();
             drop(inner);
             drop(dropped);
         }
@@ -532,7 +413,7 @@ impl Job {
             drop(error);
             return 0;
         }
-        let mut dropped = inner.clear_source();
+        let mut dropped = inner.source.clear();
         match &mut inner.back {
             Back::Single { outcome } => match outcome {
                 None => *outcome = Some((false, error)),
@@ -576,7 +457,7 @@ impl Job {
             }
         }
         inner.is_done = true;
-        dropped.extend(inner.clear_source());
+        dropped.extend(inner.source.clear());
         drop(inner);
         drop(dropped);
     }
@@ -590,7 +471,7 @@ impl Job {
     fn __clear__(&self) {
         let mut dropped = Vec::new();
         if let Ok(mut inner) = self.inner.try_lock() {
-            dropped = inner.clear_source();
+            dropped = inner.source.clear();
             dropped.extend(inner.owner.take());
             inner.back.clear(&mut dropped);
         }
@@ -601,174 +482,5 @@ impl Job {
     fn add_waiter(&self, change: i32) {
         let mut inner = self.lock();
         inner.waiters = inner.waiters.saturating_add_signed(change);
-    }
-}
-
-impl Job {
-    fn source(func: Py<PyAny>, iterator: Option<Py<PyIterator>>, chunk_len: usize) -> Source {
-        match iterator {
-            Some(iterator) => Source::Items { func, iterator, drawn: None, chunk_len },
-            None => Source::Offered { func, offers: VecDeque::new(), is_closed: false },
-        }
-    }
-
-    fn push_offer(&self, offer: Offer) {
-        let mut inner = self.lock();
-        let refused = match &mut inner.source {
-            Source::Offered { offers, .. } => {
-                offers.push_back(offer);
-                None
-            }
-            // The job was abandoned meanwhile.
-            _ => Some(offer),
-        };
-        drop(inner);
-        drop(refused);
-    }
-
-    /// All tasks are published, `count` of them: a stream has a length from now on, and a map that
-    /// was promised more chunks than its iterable gave is not left waiting for them.
-    /// `raised` tells that the last of them carries the error that the iterable raised.
-    pub(crate) fn exhaust(&self, py: Python<'_>, count: u64, raised: bool) -> Told {
-        // Made before the lock is taken: to make an exception can run a collection.
-        let promised = self.promised(py);
-        let shortfall =
-            promised.filter(|&(_, chunks)| chunks > count && !raised).map(|(len, _)| {
-                let text = format!("the iterable gave fewer items than its len() of {len}");
-                PyValueError::new_err(text).into_value(py).into_any()
-            });
-        let mut inner = self.lock();
-        let dropped = inner.clear_source();
-        let is_complete = match &mut inner.back {
-            Back::Single { .. } => false,
-            Back::Chunks { left, failure, .. } => {
-                let missing = promised.map_or(0, |(_, chunks)| chunks.saturating_sub(count));
-                *left = left.saturating_sub(missing);
-                if failure.is_none() {
-                    *failure = shortfall;
-                }
-                missing > 0 && *left == 0
-            }
-            Back::Stream(stream) => {
-                stream.length = Some(count);
-                stream.index == count
-            }
-        };
-        let told = if is_complete { inner.settle(true) } else { Told::Nothing };
-        drop(inner);
-        drop(dropped);
-        told
-    }
-
-    /// Returns the length in items and in chunks that a map was promised.
-    fn promised(&self, py: Python<'_>) -> Option<(u64, u64)> {
-        match &self.lock().back {
-            Back::Chunks { values, chunk_len, .. } => {
-                let len = values.bind(py).len() as u64;
-                Some((len, len.div_ceil((*chunk_len).max(1))))
-            }
-            _ => None,
-        }
-    }
-
-    /// Takes the next task out of the job's source, without counting it as published. Only the
-    /// thread with the dispatcher's role calls this.
-    pub(crate) fn draw(&self, py: Python<'_>) -> PyResult<Draw> {
-        let (func, iterator, chunk_len) = {
-            let mut inner = self.lock();
-            if inner.is_full() {
-                return Ok(Draw::Full);
-            }
-            match &mut inner.source {
-                Source::Exhausted => return Ok(Draw::Exhausted),
-                Source::Single { func, args, kwds } => {
-                    return Ok(Draw::Call {
-                        func: func.clone_ref(py),
-                        args: args.clone_ref(py),
-                        kwds: kwds.clone_ref(py),
-                    });
-                }
-                Source::Offered { func, offers, is_closed } => {
-                    let func = func.clone_ref(py);
-                    return Ok(match offers.pop_front() {
-                        Some(Offer::Item(item)) => Draw::Item { func, item },
-                        Some(Offer::Raise(error)) => Draw::Raise { error },
-                        None if *is_closed => Draw::Exhausted,
-                        None => Draw::Empty,
-                    });
-                }
-                Source::Items { func, iterator, drawn, chunk_len } => {
-                    if let Some(item) = drawn.take() {
-                        return Ok(Draw::Item { func: func.clone_ref(py), item });
-                    }
-                    (func.clone_ref(py), iterator.clone_ref(py), *chunk_len)
-                }
-            }
-        };
-        // The lock is not held: a collection may run when a tuple is made.
-        let mut items = iterator.into_bound(py);
-        if chunk_len == 0 {
-            return Ok(match items.next() {
-                Some(item) => Draw::Item { func, item: item?.unbind() },
-                None => Draw::Exhausted,
-            });
-        }
-        let chunk = items.take(chunk_len).collect::<PyResult<Vec<_>>>()?;
-        if chunk.is_empty() {
-            return Ok(Draw::Exhausted);
-        }
-        Ok(Draw::Item { func, item: PyTuple::new(py, chunk)?.into_any().unbind() })
-    }
-
-    /// Puts a task back that was drawn and could not be published yet.
-    pub(crate) fn put_back(&self, item: Py<PyAny>, is_error: bool) {
-        let mut inner = self.lock();
-        let refused = match &mut inner.source {
-            Source::Items { drawn, .. } => drawn.replace(item),
-            Source::Offered { offers, .. } => {
-                offers.push_front(if is_error { Offer::Raise(item) } else { Offer::Item(item) });
-                None
-            }
-            _ => Some(item),
-        };
-        drop(inner);
-        drop(refused);
-    }
-
-    /// Counts a task as published and returns its index.
-    pub(crate) fn count_published(&self) -> u64 {
-        let mut inner = self.lock();
-        inner.next_index += 1;
-        inner.next_index - 1
-    }
-
-    /// Returns how many tasks are published.
-    pub(crate) fn published(&self) -> u64 {
-        self.lock().next_index
-    }
-}
-
-/// What a job's source gives.
-pub(crate) enum Draw {
-    /// One call; it stays in the source until the job is exhausted.
-    Call { func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny> },
-    /// One item, or one chunk of them.
-    Item { func: Py<PyAny>, item: Py<PyAny> },
-    /// The error that the iterable raised.
-    Raise { error: Py<PyAny> },
-    /// The feeder has nothing yet.
-    Empty,
-    /// `buffersize` holds the job back.
-    Full,
-    /// There is nothing more.
-    Exhausted,
-}
-
-impl Inner {
-    pub(crate) fn is_full(&self) -> bool {
-        match (&self.back, self.buffer_len) {
-            (Back::Stream(stream), Some(most)) => self.next_index - stream.taken >= most,
-            _ => false,
-        }
     }
 }

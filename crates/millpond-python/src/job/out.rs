@@ -1,0 +1,168 @@
+//! What is still to go out of a job.
+
+use std::collections::VecDeque;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyTuple};
+
+use super::back::Back;
+use super::source::{Draw, Offer, Source};
+use super::{Inner, Job, Told};
+
+impl Job {
+    pub(super) fn source(
+        func: Py<PyAny>,
+        iterator: Option<Py<PyIterator>>,
+        chunk_len: usize,
+    ) -> Source {
+        match iterator {
+            Some(iterator) => Source::Items { func, iterator, drawn: None, chunk_len },
+            None => Source::Offered { func, offers: VecDeque::new(), is_closed: false },
+        }
+    }
+
+    pub(super) fn push_offer(&self, offer: Offer) {
+        let mut inner = self.lock();
+        let refused = match &mut inner.source {
+            Source::Offered { offers, .. } => {
+                offers.push_back(offer);
+                None
+            }
+            // The job was abandoned meanwhile.
+            _ => Some(offer),
+        };
+        drop(inner);
+        drop(refused);
+    }
+
+    /// All tasks are published, `count` of them: a stream has a length from now on, and a map that
+    /// was promised more chunks than its iterable gave is not left waiting for them.
+    /// `raised` tells that the last of them carries the error that the iterable raised.
+    pub(crate) fn exhaust(&self, py: Python<'_>, count: u64, raised: bool) -> Told {
+        // Made before the lock is taken: to make an exception can run a collection.
+        let promised = self.promised(py);
+        let shortfall =
+            promised.filter(|&(_, chunks)| chunks > count && !raised).map(|(len, _)| {
+                let text = format!("the iterable gave fewer items than its len() of {len}");
+                PyValueError::new_err(text).into_value(py).into_any()
+            });
+        let mut inner = self.lock();
+        let dropped = inner.source.clear();
+        let is_complete = match &mut inner.back {
+            Back::Single { .. } => false,
+            Back::Chunks { left, failure, .. } => {
+                let missing = promised.map_or(0, |(_, chunks)| chunks.saturating_sub(count));
+                *left = left.saturating_sub(missing);
+                if failure.is_none() {
+                    *failure = shortfall;
+                }
+                missing > 0 && *left == 0
+            }
+            Back::Stream(stream) => {
+                stream.length = Some(count);
+                stream.index == count
+            }
+        };
+        let told = if is_complete { inner.settle(true) } else { Told::Nothing };
+        drop(inner);
+        drop(dropped);
+        told
+    }
+
+    /// Returns the length in items and in chunks that a map was promised.
+    fn promised(&self, py: Python<'_>) -> Option<(u64, u64)> {
+        match &self.lock().back {
+            Back::Chunks { values, chunk_len, .. } => {
+                let len = values.bind(py).len() as u64;
+                Some((len, len.div_ceil((*chunk_len).max(1))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the next task out of the job's source, without counting it as published. Only the
+    /// thread with the dispatcher's role calls this.
+    pub(crate) fn draw(&self, py: Python<'_>) -> PyResult<Draw> {
+        let (func, iterator, chunk_len) = {
+            let mut inner = self.lock();
+            if inner.is_full() {
+                return Ok(Draw::Full);
+            }
+            match &mut inner.source {
+                Source::Exhausted => return Ok(Draw::Exhausted),
+                Source::Single { func, args, kwds } => {
+                    return Ok(Draw::Call {
+                        func: func.clone_ref(py),
+                        args: args.clone_ref(py),
+                        kwds: kwds.clone_ref(py),
+                    });
+                }
+                Source::Offered { func, offers, is_closed } => {
+                    let func = func.clone_ref(py);
+                    return Ok(match offers.pop_front() {
+                        Some(Offer::Item(item)) => Draw::Item { func, item },
+                        Some(Offer::Raise(error)) => Draw::Raise { error },
+                        None if *is_closed => Draw::Exhausted,
+                        None => Draw::Empty,
+                    });
+                }
+                Source::Items { func, iterator, drawn, chunk_len } => {
+                    if let Some(item) = drawn.take() {
+                        return Ok(Draw::Item { func: func.clone_ref(py), item });
+                    }
+                    (func.clone_ref(py), iterator.clone_ref(py), *chunk_len)
+                }
+            }
+        };
+        // The lock is not held: a collection may run when a tuple is made.
+        let mut items = iterator.into_bound(py);
+        if chunk_len == 0 {
+            return Ok(match items.next() {
+                Some(item) => Draw::Item { func, item: item?.unbind() },
+                None => Draw::Exhausted,
+            });
+        }
+        let chunk = items.take(chunk_len).collect::<PyResult<Vec<_>>>()?;
+        if chunk.is_empty() {
+            return Ok(Draw::Exhausted);
+        }
+        Ok(Draw::Item { func, item: PyTuple::new(py, chunk)?.into_any().unbind() })
+    }
+
+    /// Puts a task back that was drawn and could not be published yet.
+    pub(crate) fn put_back(&self, item: Py<PyAny>, is_error: bool) {
+        let mut inner = self.lock();
+        let refused = match &mut inner.source {
+            Source::Items { drawn, .. } => drawn.replace(item),
+            Source::Offered { offers, .. } => {
+                offers.push_front(if is_error { Offer::Raise(item) } else { Offer::Item(item) });
+                None
+            }
+            _ => Some(item),
+        };
+        drop(inner);
+        drop(refused);
+    }
+
+    /// Counts a task as published and returns its index.
+    pub(crate) fn count_published(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.next_index += 1;
+        inner.next_index - 1
+    }
+
+    /// Returns how many tasks are published.
+    pub(crate) fn published(&self) -> u64 {
+        self.lock().next_index
+    }
+}
+
+impl Inner {
+    pub(crate) fn is_full(&self) -> bool {
+        match (&self.back, self.buffer_len) {
+            (Back::Stream(stream), Some(most)) => self.next_index - stream.taken >= most,
+            _ => false,
+        }
+    }
+}

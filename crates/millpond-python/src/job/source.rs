@@ -1,0 +1,86 @@
+//! Where a job's tasks come from.
+
+use std::collections::VecDeque;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyIterator;
+
+/// Where the job's tasks come from.
+pub(crate) enum Source {
+    /// One call.
+    Single { func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny> },
+    /// The iterator of an exact list, tuple or range: drawing from it runs nothing of the user's.
+    Items { func: Py<PyAny>, iterator: Py<PyIterator>, drawn: Option<Py<PyAny>>, chunk_len: usize },
+    /// A feeder thread draws and offers.
+    Offered { func: Py<PyAny>, offers: VecDeque<Offer>, is_closed: bool },
+    /// All tasks are published.
+    Exhausted,
+}
+
+/// What a feeder has drawn: an item or a chunk, or the error that the iterable raised.
+pub(crate) enum Offer {
+    Item(Py<PyAny>),
+    Raise(Py<PyAny>),
+}
+
+impl Source {
+    /// Ends the source, and returns what it held, to be dropped where Python may run.
+    pub(crate) fn clear(&mut self) -> Vec<Py<PyAny>> {
+        match std::mem::replace(self, Self::Exhausted) {
+            Self::Single { func, args, kwds } => vec![func, args, kwds],
+            Self::Items { func, iterator, drawn, .. } => {
+                let mut all = vec![func, iterator.into_any()];
+                all.extend(drawn);
+                all
+            }
+            Self::Offered { func, offers, .. } => {
+                let mut all = vec![func];
+                all.extend(offers.into_iter().map(|offer| match offer {
+                    Offer::Item(object) | Offer::Raise(object) => object,
+                }));
+                all
+            }
+            Self::Exhausted => Vec::new(),
+        }
+    }
+
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Single { func, args, kwds } => {
+                visit.call(func)?;
+                visit.call(args)?;
+                visit.call(kwds)?;
+            }
+            Self::Items { func, iterator, drawn, .. } => {
+                visit.call(func)?;
+                visit.call(iterator)?;
+                visit.call(drawn)?;
+            }
+            Self::Offered { func, offers, .. } => {
+                visit.call(func)?;
+                for Offer::Item(object) | Offer::Raise(object) in offers {
+                    visit.call(object)?;
+                }
+            }
+            Self::Exhausted => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a job's source gives.
+pub(crate) enum Draw {
+    /// One call; it stays in the source until the job is exhausted.
+    Call { func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny> },
+    /// One item, or one chunk of them.
+    Item { func: Py<PyAny>, item: Py<PyAny> },
+    /// The error that the iterable raised.
+    Raise { error: Py<PyAny> },
+    /// The feeder has nothing yet.
+    Empty,
+    /// `buffersize` holds the job back.
+    Full,
+    /// There is nothing more.
+    Exhausted,
+}
