@@ -10,6 +10,10 @@
 //! it again. So two owners of one range cannot hide writes from each other by their scans, and a
 //! range that is tracked a second time ends the first tracking (see [`WriteTracker::track`]).
 //!
+//! What others write to a file or to shared memory that is mapped here is not seen, nor is what a
+//! device writes to pages that were pinned before (`io_uring` buffers, RDMA): none of it uses this
+//! process's page tables. None of it happens to a block of an allocator.
+//!
 //! The descriptors speak of the memory of the process that opened them, also in its children. There
 //! every range counts as written, and nothing is changed.
 //!
@@ -161,11 +165,14 @@ impl WriteTracker {
             .map_err(Error::of(OPERATION))?;
         let tracked = Tracked { tracker: Arc::clone(self), start, end, drops, is_lost };
         all.push((start, end, Arc::clone(&tracked.is_lost)));
-        drop(all);
         let mut protect = ScanArg::new(start, end, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC);
         protect.category_mask = PAGE_IS_WRITTEN;
         protect.return_mask = PAGE_IS_WRITTEN;
-        self.scan(protect)?;
+        // Under the lock: a protection that came late would hide what was written since another
+        // tracking of the same pages began.
+        let protected = self.scan(protect);
+        drop(all);
+        protected?;
         Ok(tracked)
     }
 
