@@ -244,6 +244,12 @@ impl Worker {
         Ok(Some((self.arguments.view(at.offset, at.len)?, at.kind)))
     }
 
+    /// Returns how a stored part is to be read, without mapping it; `None` if it is not listed.
+    #[must_use]
+    pub fn stored_kind(&self, id: StoreId) -> Option<u64> {
+        self.table().store_find(id).map(|at| at.kind)
+    }
+
     /// Adds to one of a part's counts, by its index.
     pub fn count_part(&self, id: StoreId, index: usize, more: u64) {
         self.table().count_part(id, index, more);

@@ -211,9 +211,8 @@ impl Inner {
     }
 
     /// Tells whether a copy is one of graphs: a tuple of roots.
-    fn is_graph(&mut self, id: CopyId) -> bool {
-        let stored = self.worker.stored(id.0);
-        matches!(stored, Ok(Some((_, kind))) if PartKind::from_bits(kind) == PartKind::Graph)
+    fn is_graph(&self, id: CopyId) -> bool {
+        self.worker.stored_kind(id.0).map(PartKind::from_bits) == Some(PartKind::Graph)
     }
 
     fn evidence(&self, py: Python<'_>, kind: PartKind, live: &Bound<'_, PyAny>) -> Evidence {
