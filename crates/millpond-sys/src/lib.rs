@@ -21,12 +21,14 @@
 //! nothing. A [`poller::Poller`] or an [`eventfd::Bell`] is *one* kernel object on both sides: a
 //! child that adds, removes, rings or drains does it to the parent too, and must not.
 
+pub mod birthmark;
 pub mod eventfd;
 pub mod file_range;
 pub mod futex;
 pub mod limits;
 pub mod mapping;
 pub mod memfd;
+pub mod pagemap;
 pub mod pidfd;
 pub mod poller;
 pub mod probe;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod birthmark;
 mod error;
 mod eventfd;
 mod file_range;
@@ -9,12 +10,15 @@ mod futex;
 mod limits;
 mod mapping;
 mod memfd;
+mod pagemap;
 mod pidfd;
 mod poller;
 mod probe;
 mod process;
 mod signals;
 mod write_tracking;
+
+mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +29,7 @@ fn modules_in(folder: &str) -> BTreeSet<String> {
     fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !["lib.rs", "main.rs"].contains(&name.as_str()))
+        .filter(|name| name.ends_with(".rs") && !["lib.rs", "main.rs"].contains(&name.as_str()))
         .collect()
 }
 
