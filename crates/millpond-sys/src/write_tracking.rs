@@ -10,37 +10,47 @@
 //! it again. So two owners of one range cannot hide writes from each other by their scans, and a
 //! range that is tracked a second time ends the first tracking (see [`WriteTracker::track`]).
 //!
-//! What others write to a file or to shared memory that is mapped here is not seen, nor is what a
-//! device writes to pages that were pinned before (`io_uring` buffers, RDMA): none of it uses this
-//! process's page tables. None of it happens to a block of an allocator.
-//!
 //! The descriptors speak of the memory of the process that opened them, also in its children. There
 //! every range counts as written, and nothing is changed.
 //!
-//! Sources: `include/uapi/linux/userfaultfd.h`, `include/uapi/linux/fs.h` and
-//! `Documentation/admin-guide/mm/pagemap.rst` of Linux 6.7.
-#![allow(unsafe_code, reason = "userfaultfd and two ioctls have no safe wrapper")]
+//! # What is not seen
+//!
+//! The writes of one process through its own page tables are seen. So these are not, and memory to
+//! which they can happen must be compared:
+//! * what others write to a file or to shared memory that is mapped here, and what is written to it
+//!   here by another mapping or by `write(2)`: a page that is not a private copy follows its file;
+//! * in a private mapping of a file, a page that was written before it was tracked, was then given up
+//!   by `MADV_DONTNEED`, and was read again: it is the file's, and still counts as protected;
+//! * what a device writes to pages that were pinned before they were tracked and stay so (buffers
+//!   registered with `io_uring`, RDMA): it does not use the page tables.
+//!
+//! None can happen to a block of an allocator that nobody was lent for such a purpose.
+//!
+//! Source: `include/uapi/linux/userfaultfd.h` of Linux 6.7.
+#![allow(unsafe_code, reason = "userfaultfd, its ioctls and msync have no safe wrapper")]
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode, Updater};
-use rustix::mm::UserfaultfdFlags;
+use rustix::ioctl::{self, Opcode, Updater};
+use rustix::mm::{MsyncFlags, UserfaultfdFlags, msync};
 
 use crate::mapping::page_size;
-use crate::{Error, Result, process};
+use crate::pagemap::{Pagemap, Query, Region, category};
+use crate::{Error, Result};
 
 /// Tracks writes to memory of this process.
 #[derive(Debug)]
 pub struct WriteTracker {
     uffd: OwnedFd,
-    pagemap: OwnedFd,
-    /// Ranges that are tracked: start and end address, and the flag that ends a tracking.
+    /// Knows whether this is the process whose memory both descriptors speak of.
+    pagemap: Pagemap,
+    /// Ranges that are tracked: start and end address, and the flag that ends a tracking. Ranges are
+    /// registered, protected and unregistered under the lock. A protection that came late would hide
+    /// what was written since another tracking of the same pages began.
     tracked: Mutex<Vec<(usize, usize, Arc<AtomicBool>)>>,
-    maker: u32,
 }
 
 /// Whether anybody may drop pages of the memory behind its owner's back (`MADV_DONTNEED`), after
@@ -72,7 +82,8 @@ impl WriteTracker {
     /// Opens what tracking needs, and proves with a page of its own that a write is seen.
     ///
     /// # Errors
-    /// If this kernel or sandbox lacks or denies it; see [`Error::is_not_supported`].
+    /// If this kernel or sandbox lacks or denies any of it, down to a `/proc` that is not there.
+    /// Whatever the error is, compare.
     pub fn new() -> Result<Arc<Self>> {
         const OPERATION: &str = "userfaultfd";
         // User mode only is what needs no privileges: faults of the kernel's own are not reported.
@@ -94,18 +105,15 @@ impl WriteTracker {
         if api.features & features != features {
             return Err(Error::new(OPERATION, Errno::OPNOTSUPP));
         }
-        let pagemap = File::open("/proc/self/pagemap")
-            .map_err(|error| Error::new("open(/proc/self/pagemap)", errno_of(&error)))?
-            .into();
-        let tracker =
-            Arc::new(Self { uffd, pagemap, tracked: Mutex::default(), maker: process::id() });
+        let pagemap = Pagemap::open()?;
+        let tracker = Arc::new(Self { uffd, pagemap, tracked: Mutex::default() });
         tracker.prove()?;
         Ok(tracker)
     }
 
     /// Tells whether this is the process whose memory is tracked, and not a child of it.
     pub fn is_here(&self) -> bool {
-        self.maker == process::id()
+        self.pagemap.is_here()
     }
 
     /// Tracks a page, writes it, and looks.
@@ -147,11 +155,10 @@ impl WriteTracker {
         if start >= end || !self.is_here() {
             return Err(Error::new(OPERATION, Errno::INVAL));
         }
-        let is_lost = Arc::new(AtomicBool::new(false));
         let mut all = self.lock();
         for (other_start, other_end, is_lost) in &*all {
             if *other_start < end && start < *other_end {
-                is_lost.store(true, Ordering::Relaxed);
+                is_lost.store(true, Ordering::Release);
             }
         }
         let mut register = UffdRegister {
@@ -163,29 +170,36 @@ impl WriteTracker {
         // the range for write protection, which the kernel itself lifts at a write.
         unsafe { ioctl::ioctl(&self.uffd, Updater::<UFFDIO_REGISTER, _>::new(&mut register)) }
             .map_err(Error::of(OPERATION))?;
-        let tracked = Tracked { tracker: Arc::clone(self), start, end, drops, is_lost };
-        all.push((start, end, Arc::clone(&tracked.is_lost)));
-        let mut protect = ScanArg::new(start, end, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC);
-        protect.category_mask = PAGE_IS_WRITTEN;
-        protect.return_mask = PAGE_IS_WRITTEN;
-        // Under the lock: a protection that came late would hide what was written since another
-        // tracking of the same pages began.
-        let protected = self.scan(protect);
-        drop(all);
-        protected?;
-        Ok(tracked)
+        let protect = Query {
+            start,
+            end,
+            all_of: category::WRITTEN,
+            protects: true,
+            checks_tracking: true,
+            ..Query::default()
+        };
+        if let Err(error) = self.pagemap.scan(&protect, &mut []) {
+            self.unregister(start, end);
+            return Err(error);
+        }
+        let is_lost = Arc::new(AtomicBool::new(false));
+        all.push((start, end, Arc::clone(&is_lost)));
+        Ok(Tracked { tracker: Arc::clone(self), start, end, drops, is_lost })
+    }
+
+    /// `ioctl(UFFDIO_UNREGISTER)`
+    ///
+    /// The caller holds the lock, and has seen that the pages are no living tracking's.
+    fn unregister(&self, start: usize, end: usize) {
+        let mut range = UffdRange { start: start as u64, len: (end - start) as u64 };
+        // Where the memory has gone meanwhile this fails, and nothing is left to be undone.
+        // SAFETY: the opcode takes a `struct uffdio_range`; the call changes no content.
+        let _ =
+            unsafe { ioctl::ioctl(&self.uffd, Updater::<UFFDIO_UNREGISTER, _>::new(&mut range)) };
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(usize, usize, Arc<AtomicBool>)>> {
         self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the number of regions found.
-    fn scan(&self, arg: ScanArg) -> Result<i32> {
-        // SAFETY: `Scan` passes a `struct pm_scan_arg` whose vector is empty or a local of the caller
-        // of the length that is said.
-        unsafe { ioctl::ioctl(self.pagemap.as_fd(), Scan(arg)) }
-            .map_err(Error::of("ioctl(PAGEMAP_SCAN)"))
     }
 }
 
@@ -200,32 +214,48 @@ impl Tracked {
         self.end
     }
 
-    /// `ioctl(PAGEMAP_SCAN)`
+    /// `msync(MS_ASYNC)`, `ioctl(PAGEMAP_SCAN)`
     ///
     /// Tells whether any page may have been written since [`WriteTracker::track`]: it was, it is no
-    /// longer there, the range is no longer tracked, or the kernel cannot tell.
-    ///
-    /// The caller knows that the range is mapped now, because an object that is alive lies in it: a
-    /// hole where memory was says nothing.
+    /// longer there, the range is no longer tracked, or the kernel cannot tell. A write that was
+    /// done before this call is seen by it.
     pub fn is_written(&self) -> bool {
-        if self.is_lost.load(Ordering::Relaxed) || !self.tracker.is_here() {
-            return true;
-        }
-        let mut found = [ScanRegion::default()];
-        let mut arg = ScanArg::new(self.start, self.end, SCAN_CHECK_WPASYNC);
-        arg.vec = found.as_mut_ptr().addr() as u64;
-        arg.vec_len = 1;
-        arg.max_pages = 1;
+        // Another tracking may begin at any moment and protect anew what was written. It says so
+        // before: what hides a write from the scan is seen by the look that follows the scan. The
+        // look before it saves a useless scan.
+        self.is_lost() || self.is_somewhere_unmapped() || self.is_found_written() || self.is_lost()
+    }
+
+    fn is_lost(&self) -> bool {
+        !self.tracker.is_here() || self.is_lost.load(Ordering::Acquire)
+    }
+
+    /// The scan passes over what is not mapped. The other call does nothing with these flags, since
+    /// Linux 2.6.19, but look at the mappings, and fails at a hole.
+    fn is_somewhere_unmapped(&self) -> bool {
+        let start = std::ptr::without_provenance_mut(self.start);
+        // SAFETY: nothing is written, neither to memory nor to a file.
+        unsafe { msync(start, self.end - self.start, MsyncFlags::ASYNC) }.is_err()
+    }
+
+    fn is_found_written(&self) -> bool {
+        let mut query = Query {
+            start: self.start,
+            end: self.end,
+            pages_max: 1,
+            checks_tracking: true,
+            ..Query::default()
+        };
         match self.drops {
-            Drops::Never => arg.category_mask = PAGE_IS_WRITTEN,
+            Drops::Never => query.all_of = category::WRITTEN,
             // What is not present counts as written: pages in swap too, though these are as they were.
             Drops::Possible => {
-                arg.category_inverted = PAGE_IS_PRESENT;
-                arg.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT;
+                query.inverted = category::PRESENT;
+                query.any_of = category::WRITTEN | category::PRESENT;
             }
         }
-        arg.return_mask = PAGE_IS_WRITTEN;
-        !matches!(self.tracker.scan(arg), Ok(0))
+        let found = self.tracker.pagemap.scan(&query, &mut [Region::default()]);
+        !found.is_ok_and(|scanned| scanned.regions == 0 && scanned.end == self.end)
     }
 }
 
@@ -237,22 +267,12 @@ impl Drop for Tracked {
         }
         let mut all = self.tracker.lock();
         all.retain(|(_, _, flag)| !Arc::ptr_eq(flag, &self.is_lost));
-        if self.is_lost.load(Ordering::Relaxed) {
-            // The pages, or some of them, are another tracking's by now. The rest stays registered
-            // until its memory goes, which costs at most one fault for each page.
-            return;
+        // If it is lost, some of the pages are another tracking's by now. The rest stays registered
+        // until its memory goes, which costs at most one fault for each page.
+        if !self.is_lost() {
+            self.tracker.unregister(self.start, self.end);
         }
-        let mut rest = UffdRange { start: self.start as u64, len: (self.end - self.start) as u64 };
-        // Where the memory has gone meanwhile this fails, and nothing is left to be undone.
-        // SAFETY: the opcode takes a `struct uffdio_range`; the call changes no content.
-        let _ = unsafe {
-            ioctl::ioctl(&self.tracker.uffd, Updater::<UFFDIO_UNREGISTER, _>::new(&mut rest))
-        };
     }
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 const UFFD_USER_MODE_ONLY: u32 = 1;
@@ -266,12 +286,6 @@ const REGISTER_MODE_WP: u64 = 1 << 1;
 const UFFDIO_API: Opcode = ioctl::opcode::read_write::<UffdApi>(0xaa, 0x3f);
 const UFFDIO_REGISTER: Opcode = ioctl::opcode::read_write::<UffdRegister>(0xaa, 0x00);
 const UFFDIO_UNREGISTER: Opcode = ioctl::opcode::read::<UffdRange>(0xaa, 0x01);
-const PAGEMAP_SCAN: Opcode = ioctl::opcode::read_write::<ScanArg>(b'f', 16);
-
-const SCAN_WP_MATCHING: u64 = 1 << 0;
-const SCAN_CHECK_WPASYNC: u64 = 1 << 1;
-const PAGE_IS_WRITTEN: u64 = 1 << 1;
-const PAGE_IS_PRESENT: u64 = 1 << 3;
 
 /// `struct uffdio_api`
 #[repr(C)]
@@ -294,75 +308,4 @@ struct UffdRegister {
     range: UffdRange,
     mode: u64,
     ioctls: u64,
-}
-
-/// `struct pm_scan_arg`
-#[repr(C)]
-struct ScanArg {
-    size: u64,
-    flags: u64,
-    start: u64,
-    end: u64,
-    walk_end: u64,
-    vec: u64,
-    vec_len: u64,
-    max_pages: u64,
-    category_inverted: u64,
-    category_mask: u64,
-    category_anyof_mask: u64,
-    return_mask: u64,
-}
-
-impl ScanArg {
-    fn new(start: usize, end: usize, flags: u64) -> Self {
-        Self {
-            size: size_of::<Self>() as u64,
-            flags,
-            start: start as u64,
-            end: end as u64,
-            walk_end: 0,
-            vec: 0,
-            vec_len: 0,
-            max_pages: 0,
-            category_inverted: 0,
-            category_mask: 0,
-            category_anyof_mask: 0,
-            return_mask: 0,
-        }
-    }
-}
-
-/// `struct page_region`
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct ScanRegion {
-    start: u64,
-    end: u64,
-    categories: u64,
-}
-
-/// The ioctl, whose return value is wanted.
-struct Scan(ScanArg);
-
-// SAFETY: the opcode is the one of `struct pm_scan_arg`, which the pointer points to, and which the
-// kernel may change.
-unsafe impl Ioctl for Scan {
-    type Output = i32;
-
-    const IS_MUTATING: bool = true;
-
-    fn opcode(&self) -> Opcode {
-        PAGEMAP_SCAN
-    }
-
-    fn as_ptr(&mut self) -> *mut std::ffi::c_void {
-        (&raw mut self.0).cast()
-    }
-
-    unsafe fn output_from_ptr(
-        out: IoctlOutput,
-        _: *mut std::ffi::c_void,
-    ) -> rustix::io::Result<Self::Output> {
-        Ok(out)
-    }
 }
