@@ -204,6 +204,14 @@ impl Inner {
             // It is loaded anew, with its memo.
             return None;
         }
+        if let Evidence::Graph(proof) = &copy.evidence
+            && !copy.is_used
+            && !proof.names_hold(py)
+        {
+            // A task that did not name the part has led a name elsewhere, or changed a class. By now
+            // unpickling would find what is there.
+            return None;
+        }
         copy.is_used = true;
         copy.idle_s = 0;
         let memo = copy.memo.as_ref().map(|memo| memo.bind(py).clone());

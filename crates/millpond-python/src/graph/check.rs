@@ -27,6 +27,25 @@ impl Proof {
             && self.nodes_hold(py, names)
     }
 
+    /// Tells whether all names still lead to the functions and classes of the graph, and whether these
+    /// classes are what they were. The caller holds the graph, which has not changed since it was
+    /// proved; what a program does to its modules changes no node of it.
+    pub(crate) fn names_hold(&self, py: Python<'_>) -> bool {
+        let Ok(names) = Names::get(py) else { return false };
+        self.named.iter().zip(&self.names).all(|(&address, (module, name))| {
+            let node = std::ptr::with_exposed_provenance_mut::<ffi::PyObject>(address);
+            // SAFETY: the graph holds the node, and the caller the graph.
+            let object = unsafe { Bound::from_borrowed_ptr(py, node) };
+            let is_found = by_name::name_of(names, &object)
+                .is_some_and(|(now, called)| is_text(&now, module) && is_text(&called, name));
+            let index = self.classes.iter().position(|class| class.address == address);
+            is_found
+                && index.is_none_or(|index| {
+                    object.cast::<PyType>().is_ok_and(|class| self.is_same_class(class, index))
+                })
+        })
+    }
+
     fn nodes_hold(&self, py: Python<'_>, names: &Names) -> bool {
         let is_worker = self.side == Side::Worker;
         let mut is_class_checked = vec![false; self.classes.len()];

@@ -74,6 +74,8 @@ pub(crate) struct Proof {
     pub(super) classes: Vec<Class>,
     /// Module and name of each named node.
     pub(super) names: Vec<(Py<PyString>, Py<PyString>)>,
+    /// Addresses of the named nodes, in the same order.
+    pub(super) named: Vec<usize>,
     pub(super) known_atoms: KnownAtoms,
     pub(super) node_count: usize,
     addresses: OnceLock<Vec<usize>>,
@@ -95,6 +97,7 @@ impl Proof {
             bytes: Vec::new(),
             classes: Vec::new(),
             names: Vec::new(),
+            named: Vec::new(),
             known_atoms: KnownAtoms::default(),
             node_count: 0,
             addresses: OnceLock::new(),

@@ -254,6 +254,7 @@ impl<'py> Walk<'py> {
         self.proof.tape[at + 3] = 0;
         self.proof.tape.push(self.proof.names.len());
         self.proof.names.push((module.unbind(), name.unbind()));
+        self.proof.named.push(object.as_ptr().addr());
         Ok(())
     }
 
