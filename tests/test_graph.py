@@ -7,6 +7,7 @@ import copyreg
 import dataclasses
 import datetime
 import decimal
+import enum
 import gc
 import pickle
 import sys
@@ -469,14 +470,21 @@ def test_no_collection_runs_in_a_walk_and_the_collector_is_as_it_was() -> None:
 
 
 def test_weights() -> None:
-    assert _native.weigh([1, 2, 3], 100) is True
-    assert _native.weigh([Plain()], 100) is False
-    assert _native.weigh(list(range(100)), 100) is None
-    assert _native.weigh([[1] * 50, {"a": [2] * 50}], 100) is None
-    assert _native.weigh({str(x): x for x in range(50)}, 100) is None
-    assert _native.weigh(Plain(a=[1] * 200), 100) is None
+    assert not _native.is_heavy([1, 2, 3], 100)
+    assert not _native.is_heavy([Plain()], 100)
+    assert _native.is_heavy(list(range(100)), 100)
+    assert _native.is_heavy([[1] * 50, {"a": [2] * 50}], 100)
+    assert _native.is_heavy({str(x): x for x in range(50)}, 100)
+    assert _native.is_heavy(Plain(a=[1] * 200), 100)
     shared = [1] * 60
-    assert _native.weigh([shared, shared], 100) is True
+    assert not _native.is_heavy([shared, shared], 100)
+    assert _native.is_heavy("x" * 6400, 100) and _native.is_heavy([b"x" * 6400], 100)
+    assert not _native.is_heavy("x" * 6300, 100)
+
+
+def test_a_class_weighs_nothing_whatever_its_metaclass() -> None:
+    members = {f"M{x}": x for x in range(200)}
+    assert not _native.is_heavy(enum.Enum("Many", members), 100)
 
 
 # Random graphs, and random changes, against a comparison by identity written in Python.

@@ -123,20 +123,22 @@ def test_its_memory_is_given_back_with_the_handle() -> None:
         assert pool.stats()["stored_bytes"] == 0
 
 
-def test_a_handle_does_not_outlive_its_pool_and_may_serve_another() -> None:
-    handle = millpond.share([1])
+def test_a_handle_may_serve_one_pool_after_the_other_and_its_value_goes_with_it() -> None:
+    value = Appendable([1])
+    is_alive = weakref.ref(value)
+    handle = millpond.share(value)
+    del value
     for _ in range(2):
         with running(1) as pool:
             assert pool.apply(add, (0, handle)) == 2
-    handle_is_gone = weakref_of(handle)
+            assert is_alive() is not None
     del handle
     gc.collect()
-    assert handle_is_gone()
+    assert is_alive() is None
 
 
-def weakref_of(handle: Any) -> Any:
-    held = weakref.ref(handle.value.__class__)
-    return lambda: held() is list
+class Appendable(list[int]):
+    """A list that can be weakly referenced."""
 
 
 def test_a_replaced_worker_gets_it_anew() -> None:

@@ -212,3 +212,122 @@ def test_stats_tell_what_became_of_each_argument() -> None:
     assert "UUID" in other.reason
     text = str(stats)
     assert "argument 1" in text and "tasks_completed" in text
+
+
+TEXTS: dict[str, Callable[[], Any]] = {
+    "bytes": lambda: b"\x00\xff" * 200_000,
+    "ascii": lambda: "abcd" * 100_000,
+    "wide text": lambda: "\u1234\U0001f600" * 100_000,
+}
+
+texts = pytest.mark.parametrize("maker", TEXTS)
+
+
+def weigh(x: int, *data: Any, **named: Any) -> Any:
+    """What a task sees of long texts: type, length, ends, and which are one object."""
+    everything = [*data, *named.values()]
+    for holder in [d for d in everything if isinstance(d, list)]:
+        everything.extend(holder)
+    long = [d for d in everything if isinstance(d, str | bytes)]
+    ends = [(type(d).__name__, len(d), d[:2], d[-1:]) for d in long]
+    return x, ends, [[a is b for b in long] for a in long]
+
+
+@texts
+def test_a_long_text_arrives_as_it_is(maker: str) -> None:
+    def program(pool: Pool) -> object:
+        text = TEXTS[maker]()
+        other = TEXTS[maker]()
+        return [
+            list(pool.imap(functools.partial(weigh, 1, text, other, text), range(3))),
+            [pool.apply(weigh, (x, text, [text, other]), {"k": other}) for x in range(4)],
+            pool.starmap(weigh, [(x, text, other) for x in range(4)], chunksize=2),
+            pool.map(functools.partial(weigh, 2), [text, other, text], chunksize=2),
+            pool.apply(functools.partial(weigh, 3, text, uuid.UUID(int=1)), (text,)),
+            [pool.apply(echo_text, (text,)) == text for _ in range(3)],
+        ]
+
+    same(program)
+
+
+def echo_text(text: Any) -> Any:
+    return text
+
+
+@texts
+def test_a_long_text_is_sent_once(maker: str) -> None:
+    text = TEXTS[maker]()
+    with running(1) as pool:
+        list(pool.imap(functools.partial(weigh, 1, text), range(6)))
+        for _ in range(6):
+            pool.apply(weigh, (1, text))
+        parts = pool.stats().parts
+        assert sum(part.pickled for part in parts) <= 2
+        assert pool.stats()["bytes_pickled"] < 4 * len(text) * 4
+
+
+def keep_text(x: int, text: Any) -> int:
+    texts_kept.append(text)
+    return len(texts_kept)
+
+
+texts_kept: list[Any] = []
+
+
+def test_a_task_may_keep_a_long_text() -> None:
+    def program(pool: Pool) -> object:
+        text = "x" * 500_000
+        counts = [pool.apply(keep_text, (x, text)) for x in range(4)]
+        del text
+        return counts, pool.apply(lengths_kept), pool.apply(keep_text, (1, "y" * 500_000))
+
+    same(program)
+
+
+def lengths_kept() -> Any:
+    return [len(text) for text in texts_kept], "".join(text[0] for text in texts_kept)
+
+
+class Interloper:
+    """When it is pickled it changes what comes after it."""
+
+    def __init__(self, target: list[Any]) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        self.target[0] = "changed meanwhile"
+        self.target[-1] = self.target[1]
+        return (Interloper, ([],))
+
+
+def three(one: Any, meddler: Any, two: Any) -> Any:
+    return one[:2], one[-2:], two[:2], two[-2:], [a is b for a, b in zip(one, two, strict=True)][:3]
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_two_parts_that_share_objects_and_code_that_runs_in_between(target: int) -> None:
+    def program(pool: Pool) -> object:
+        word = "a word"
+        one: list[Any] = [f"one {x}" for x in range(LENGTH)]
+        two: list[Any] = [f"two {x}" for x in range(LENGTH)]
+        one[1] = two[1] = word
+        meddler = Interloper((one, two)[target])
+        func = functools.partial(three, one, meddler, two)
+        return [[pool.apply(func) for _ in range(3)], [pool.apply(three, (two, meddler, one))]]
+
+    same(program)
+
+
+def test_two_parts_that_share_objects_are_stored_once() -> None:
+    word = "a word"
+    one: list[Any] = [word, *map(str, range(LENGTH))]
+    two: list[Any] = [*map(str, range(LENGTH)), word]
+    with running(1) as pool:
+        func = functools.partial(share_word, one, two)
+        assert pool.map(func, range(10), chunksize=1) == [True] * 10
+        # Each by itself, then both as one.
+        assert pool.stats()["heavy_parts_pickled"] <= 3
+
+
+def share_word(one: Any, two: Any, _x: int) -> bool:
+    return one[0] is two[-1]

@@ -423,3 +423,45 @@ def test_a_bound_count_starts_afresh() -> None:
 def test_the_tests_pickler_is_the_standard_librarys() -> None:
     """If CPython moves the name that this file replaces, the file must follow."""
     assert multiprocessing.queues._ForkingPickler is ForkingPickler  # type: ignore[attr-defined]
+
+
+class Renamed:
+    """What a pickler that a task has changed makes of a function."""
+
+
+def _as_text(_: Any, value: Any) -> Any:
+    return (str, ("changed",)) if value is an_answer else NotImplemented
+
+
+def change_results(how: str) -> None:
+    """Change, in the worker, the class that pickles the results of the tasks to come."""
+    if how == "override":
+        ForkingPickler.reducer_override = _as_text  # type: ignore[method-assign]
+    elif how == "class":
+        body = {"reducer_override": _as_text}
+        other = type("Other", (ForkingPickler,), body)
+        multiprocessing.queues._ForkingPickler = other  # type: ignore[attr-defined]
+    elif how == "register":
+        ForkingPickler.register(Renamed, lambda value: (str, ("changed",)))
+    elif how == "undo":
+        del ForkingPickler.reducer_override
+
+
+def an_answer(kind: str) -> Any:
+    return {"function": an_answer, "class": Renamed, "instance": Renamed(), "int": 7}[kind]
+
+
+@pytest.mark.parametrize("how", ["override", "class", "register"])
+def test_a_task_may_change_the_pickler_of_the_results_to_come(how: str) -> None:
+    def program(pool: Pool) -> object:
+        kinds = ["function", "class", "instance", "int"]
+        before = pool.map(an_answer, kinds, chunksize=1)
+        pool.apply(change_results, (how,))
+        after = [repr(pool.apply(an_answer, (kind,))) for kind in kinds if kind != "instance"]
+        after.append(type(pool.apply(an_answer, ("instance",))).__name__)
+        if how == "override":
+            pool.apply(change_results, ("undo",))
+            after += [repr(x) for x in pool.map(an_answer, kinds[:2], chunksize=1)]
+        return [type(x).__name__ for x in before], after
+
+    same(program)

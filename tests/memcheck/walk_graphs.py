@@ -66,8 +66,8 @@ def main() -> None:
             else:
                 holder[0]["new"] = 1
             assert not holds(proof, holder)
-            _native.weigh(holder[0], 100)
-            _native.weigh(holder[0], 10**6)
+            _native.is_heavy(holder[0], 100)
+            _native.is_heavy(holder[0], 10**6)
             del proof, holder
             gc.collect()
     cycle: list[Any] = [1]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use millpond_engine::Task;
+use millpond_engine::{StoreId, Task};
 use pyo3::exceptions::{PyException, PyRecursionError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -16,7 +16,7 @@ use crate::job::{Draw, HAS_INDICES, HAS_PARTS, Job, TaskKind};
 use crate::live::Live;
 use crate::names::{self, Names};
 use crate::pack::Packer;
-use crate::parts::{Candidates, PartHook, Plan, is_plain_task};
+use crate::parts::{Candidates, HEAVY_LEN_MIN, PartHook, is_plain_task};
 use crate::shared;
 
 /// What the standard library adds to each pickled task, in bytes: the message's length, the outer
@@ -48,6 +48,39 @@ struct Drawn {
     raised: bool,
 }
 
+impl Drawn {
+    /// The tuple that is pickled.
+    fn task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let (func, second) = (self.func.bind(py), self.second.bind(py));
+        match (&self.kwds, self.kind) {
+            (Some(kwds), _) => PyTuple::new(py, [func, second, kwds.bind(py)]),
+            (None, TaskKind::Call) => {
+                let args = PyTuple::new(py, [second])?.into_any();
+                PyTuple::new(py, [func, &args, PyDict::new(py).as_any()])
+            }
+            (None, _) => PyTuple::new(py, [func, second]),
+        }
+    }
+
+    /// Writes a task of atoms into `encoder`. Returns false for all others.
+    fn encode(
+        &self,
+        py: Python<'_>,
+        packer: &mut Packer<'_>,
+        encoder: &mut Encoder,
+    ) -> PyResult<bool> {
+        if self.raised || !packer.is_stock()? {
+            return Ok(false);
+        }
+        let names = Names::get(py)?;
+        let (func, second) = (self.func.bind(py), self.second.bind(py));
+        Ok(match (&self.kwds, self.kind) {
+            (None, TaskKind::Call) => encoder.call_of_item(names, func, second),
+            (kwds, _) => encoder.task(names, func, second, kwds.as_ref().map(|kwds| kwds.bind(py))),
+        })
+    }
+}
+
 impl Engine {
     /// See the method `dispatch` of the Python class.
     pub(crate) fn dispatch_job(
@@ -62,6 +95,7 @@ impl Engine {
         let mut encoder = Encoder::default();
         let native = job.get();
         let Some(live) = self.live() else { return Ok(Dispatched::NoRoom as u32) };
+        let out = Out { py, engine: self, live: &live, job };
         loop {
             if !live.engine.has_room(live.last_len.load(Ordering::Relaxed)) {
                 return Ok(Dispatched::NoRoom as u32);
@@ -93,29 +127,28 @@ impl Engine {
             };
             let is_single = drawn.kwds.is_some();
             let raised = drawn.raised;
-            match self.publish(py, &live, job, &mut packer, &mut encoder, &drawn, only_plain) {
+            let published = out.publish(&mut packer, &mut encoder, &drawn, only_plain);
+            let put_back = |drawn: Drawn| {
+                if !is_single {
+                    native.put_back(drawn.second, raised);
+                }
+            };
+            match published {
                 Ok(true) => {}
                 Ok(false) => {
-                    if !is_single {
-                        native.put_back(drawn.second, raised);
-                    }
+                    put_back(drawn);
                     return Ok(Dispatched::NotPlain as u32);
                 }
                 Err(error) if !is_keeper && error.is_instance_of::<PyRecursionError>(py) => {
-                    if !is_single {
-                        native.put_back(drawn.second, raised);
-                    }
+                    put_back(drawn);
                     return Ok(Dispatched::NotPlain as u32);
                 }
                 Err(error) if error.is_instance_of::<PyException>(py) => {
-                    let index = native.count_published();
-                    let ticket = Ticket { job: job.clone().unbind(), index };
+                    let ticket = out.ticket();
                     self.desk.deliver(py, ticket, false, error.into_value(py).into_any());
                 }
                 Err(error) => {
-                    if !is_single {
-                        native.put_back(drawn.second, raised);
-                    }
+                    put_back(drawn);
                     return Err(error);
                 }
             }
@@ -125,48 +158,42 @@ impl Engine {
             }
         }
     }
+}
 
+/// The way out of one job's tasks.
+struct Out<'a, 'py> {
+    py: Python<'py>,
+    engine: &'a Engine,
+    live: &'a Arc<Live>,
+    job: &'a Bound<'py, Job>,
+}
+
+impl<'py> Out<'_, 'py> {
     /// Pickles and publishes one task. Returns false if it is not plain and only plain ones are
     /// wanted. Errors are those of pickling.
-    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
-    fn publish<'py>(
+    fn publish(
         &self,
-        py: Python<'py>,
-        live: &Arc<Live>,
-        job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         encoder: &mut Encoder,
         drawn: &Drawn,
         only_plain: bool,
     ) -> PyResult<bool> {
-        let func = drawn.func.bind(py);
-        let second = drawn.second.bind(py);
-        if self.is_direct(py, packer, encoder, drawn)? {
-            let counted_len = encoder.pickled_len() + MESSAGE_OVERHEAD_LEN;
-            live.last_len.store(counted_len, Ordering::Relaxed);
-            let index = job.get().count_published();
-            let ticket = Ticket { job: job.clone().unbind(), index };
-            let kind = drawn.kind as u32 | DIRECT;
-            let bytes = encoder.bytes();
-            let refused =
-                live.engine.publish(Task { ticket, kind, bytes, parts: &[], counted_len });
-            self.settle_refusal(py, refused);
+        let (py, live, kind) = (self.py, self.live, drawn.kind as u32);
+        if drawn.encode(py, packer, encoder)? {
+            let refused = self.hand_out(kind | DIRECT, encoder.bytes(), &[], encoder.pickled_len());
+            self.settle(refused);
             return Ok(true);
         }
-        let task = match (&drawn.kwds, drawn.kind) {
-            (Some(kwds), _) => PyTuple::new(py, [func, second, kwds.bind(py)])?,
-            (None, TaskKind::Call) => {
-                let args = PyTuple::new(py, [second])?.into_any();
-                PyTuple::new(py, [func, &args, PyDict::new(py).as_any()])?
-            }
-            (None, _) => PyTuple::new(py, [func, second])?,
-        };
+        let task = drawn.task(py)?;
         let is_plain = is_plain_task(&[task.as_any()]);
         if only_plain && !is_plain {
             return Ok(false);
         }
-        let kind = drawn.kind as u32;
-        if !is_plain && !drawn.raised {
+        // A plain task is short, but it may have a long text in it.
+        let may_be_heavy = !is_plain || graph::is_heavy(task.as_any(), HEAVY_LEN_MIN);
+        if may_be_heavy && !drawn.raised {
+            let func = drawn.func.bind(py);
+            let second = drawn.second.bind(py);
             let kwds = drawn.kwds.as_ref().map(|kwds| kwds.bind(py));
             let seen = |address| live.parts.seen(address);
             let candidates = Candidates::of(drawn.kind, func, second, kwds, &seen)?;
@@ -178,116 +205,85 @@ impl Engine {
                 let engine = &live.engine;
                 let plan = live.parts.plan(py, engine, candidates, packer, name, is_simple)?;
                 if may_share || !plan.is_empty() {
-                    return self.publish_with_parts(py, live, job, packer, &task, kind, plan);
+                    let hook = Bound::new(py, PartHook::new(live, plan))?;
+                    let published = self.publish_with_hook(packer, &task, kind, &hook);
+                    hook.get().plan().let_go(engine);
+                    return published.map(|()| true);
                 }
             }
         }
-        self.publish_packed(py, live, job, packer, &task, kind, is_plain)
-    }
-
-    /// Writes a task of atoms into `encoder`. Returns false for all others.
-    fn is_direct(
-        &self,
-        py: Python<'_>,
-        packer: &mut Packer<'_>,
-        encoder: &mut Encoder,
-        drawn: &Drawn,
-    ) -> PyResult<bool> {
-        if drawn.raised || !packer.is_stock()? {
-            return Ok(false);
-        }
-        let names = Names::get(py)?;
-        let (func, second) = (drawn.func.bind(py), drawn.second.bind(py));
-        Ok(match (&drawn.kwds, drawn.kind) {
-            (None, TaskKind::Call) => encoder.call_of_item(names, func, second),
-            (kwds, _) => encoder.task(names, func, second, kwds.as_ref().map(|kwds| kwds.bind(py))),
-        })
+        self.publish_packed(packer, &task, kind, is_plain)?;
+        Ok(true)
     }
 
     /// Pickles and publishes one task whole.
-    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
-    fn publish_packed<'py>(
+    fn publish_packed(
         &self,
-        py: Python<'py>,
-        live: &Arc<Live>,
-        job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
         kind: u32,
         is_plain: bool,
-    ) -> PyResult<bool> {
+    ) -> PyResult<()> {
         let packed = packer.pack(task.as_any(), is_plain)?;
-        let bytes = packed.as_bytes();
-        let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN;
-        live.last_len.store(counted_len, Ordering::Relaxed);
-        let index = job.get().count_published();
-        let ticket = Ticket { job: job.clone().unbind(), index };
-        let refused = live.engine.publish(Task { ticket, kind, bytes, parts: &[], counted_len });
+        let len = packed.as_bytes().len() as u64;
+        let refused = self.hand_out(kind, packed.as_bytes(), &[], len);
         drop(packed);
-        self.settle_refusal(py, refused);
-        Ok(true)
+        self.settle(refused);
+        Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
-    fn publish_with_parts<'py>(
+    fn publish_with_hook(
         &self,
-        py: Python<'py>,
-        live: &Arc<Live>,
-        job: &Bound<'py, Job>,
-        packer: &mut Packer<'py>,
-        task: &Bound<'py, PyTuple>,
-        kind: u32,
-        plan: Plan,
-    ) -> PyResult<bool> {
-        let hook = Bound::new(py, PartHook::new(live, plan))?;
-        let published = self.publish_with_hook(py, live, job, packer, task, kind, &hook);
-        hook.get().plan().let_go(&live.engine);
-        published
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "each is a part of one dispatch")]
-    fn publish_with_hook<'py>(
-        &self,
-        py: Python<'py>,
-        live: &Arc<Live>,
-        job: &Bound<'py, Job>,
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
         kind: u32,
         hook: &Bound<'py, PartHook>,
-    ) -> PyResult<bool> {
+    ) -> PyResult<()> {
         match packer.pack_with_hook(task.as_any(), hook.as_any()) {
             Ok(()) => {}
-            // The hook takes room on the stack that the standard library's pickler has: once more
-            // without it, for the same answer.
-            Err(error) if error.is_instance_of::<PyRecursionError>(py) => {
+            // The hook takes room on the stack that the standard library's pickler has, or has failed by
+            // itself: once more without it, for the same answer.
+            Err(error)
+                if error.is_instance_of::<PyRecursionError>(self.py) || hook.get().has_failed() =>
+            {
                 drop(error);
-                return self.publish_packed(py, live, job, packer, task, kind, false);
+                return self.publish_packed(packer, task, kind, false);
             }
             Err(error) => return Err(error),
         }
         let packed = packer.packed();
         let bytes = packed.as_bytes();
-        let plan = hook.get().plan();
-        let counted_len = bytes.len() as u64 + MESSAGE_OVERHEAD_LEN + plan.counted_len();
-        live.last_len.store(counted_len, Ordering::Relaxed);
-        let index = job.get().count_published();
-        let ticket = Ticket { job: job.clone().unbind(), index };
         let parts = hook.get().send();
         let kind = kind | HAS_PARTS | if hook.get().has_indices() { HAS_INDICES } else { 0 };
-        let refused = live.engine.publish(Task { ticket, kind, bytes, parts: &parts, counted_len });
+        let pickled_len = bytes.len() as u64 + hook.get().plan().counted_len();
+        let refused = self.hand_out(kind, bytes, &parts, pickled_len);
         drop(packed);
-        self.settle_refusal(py, refused);
-        Ok(true)
+        self.settle(refused);
+        Ok(())
     }
 
-    fn settle_refusal(
+    fn ticket(&self) -> Ticket {
+        Ticket { job: self.job.clone().unbind(), index: self.job.get().count_published() }
+    }
+
+    /// Publishes a task; `pickled_len` is its size in bytes as pickle would have written it. Returns
+    /// what the engine refused.
+    fn hand_out(
         &self,
-        py: Python<'_>,
-        refused: Result<(), (Ticket, millpond_engine::Error)>,
-    ) {
-        if let Err((ticket, error)) = refused {
-            self.desk.deliver(py, ticket, false, refusal(py, &error));
+        kind: u32,
+        bytes: &[u8],
+        parts: &[StoreId],
+        pickled_len: u64,
+    ) -> Option<(Ticket, millpond_engine::Error)> {
+        let counted_len = pickled_len + MESSAGE_OVERHEAD_LEN;
+        self.live.last_len.store(counted_len, Ordering::Relaxed);
+        let task = Task { ticket: self.ticket(), kind, bytes, parts, counted_len };
+        self.live.engine.publish(task).err()
+    }
+
+    fn settle(&self, refused: Option<(Ticket, millpond_engine::Error)>) {
+        if let Some((ticket, error)) = refused {
+            self.engine.desk.deliver(self.py, ticket, false, refusal(self.py, &error));
         }
     }
 }

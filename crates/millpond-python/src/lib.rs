@@ -34,7 +34,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<proof::Proof>()?;
     module.add_class::<shared::Shared>()?;
     module.add_function(wrap_pyfunction!(serve::serve, module)?)?;
-    module.add_function(wrap_pyfunction!(proof::weigh, module)?)?;
+    module.add_function(wrap_pyfunction!(proof::is_heavy, module)?)?;
     module.add("EMPTY", job::empty(module.py())?)?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add("HEAVY_LEN_MIN", parts::HEAVY_LEN_MIN)?;

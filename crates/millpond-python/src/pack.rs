@@ -58,16 +58,23 @@ const KEPT_LEN_MAX: usize = 1 << 20;
 /// Pickles objects one after the other, during one call from Python.
 ///
 /// The standard library makes a pickler for each task, which takes more time than the pickle of a
-/// small one. A pickler differs from a fresh one only by its copy of the tables of reducers, so it is
-/// used again as long as nothing was pickled that could run code of the user's.
+/// small one. A pickler sees reducers that are registered later, and differs from a fresh one only
+/// where its class has changed, so it is used again until that, or until something was pickled that
+/// could run code of the user's.
 pub(crate) struct Packer<'py> {
     py: Python<'py>,
     module: &'py Py<PyModule>,
     sink: Bound<'py, Sink>,
-    /// The class that pickles, and whether it is the stock one, as long as no code of the user's can
-    /// have changed that.
-    class: Option<(Bound<'py, PyAny>, bool)>,
+    class: Option<KnownClass<'py>>,
     pickler: Option<Bound<'py, PyAny>>,
+}
+
+/// A class that pickles, as it was when it was looked at.
+struct KnownClass<'py> {
+    class: Bound<'py, PyAny>,
+    /// The interpreter gives a class another version with each change of it or of its bases.
+    version: u32,
+    is_stock: bool,
 }
 
 impl<'py> Packer<'py> {
@@ -85,17 +92,11 @@ impl<'py> Packer<'py> {
         object: &Bound<'py, PyAny>,
         is_plain: bool,
     ) -> PyResult<Packed<'_>> {
-        if !is_plain {
-            // What was pickled before may have registered reducers.
-            self.pickler = None;
-        }
         let (class, is_stock) = self.class()?;
         if !is_plain {
-            // User code that runs below may replace the class.
-            self.class = None;
+            self.pickler = None;
         }
         if !is_stock {
-            self.class = None;
             let pickled = class.call_method1(pyo3::intern!(self.py, "dumps"), (object,))?;
             self.sink.get().lock().clear();
             append_buffer(&pickled, &mut self.sink.get().lock())?;
@@ -121,7 +122,6 @@ impl<'py> Packer<'py> {
         hook: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let names = Names::get(self.py)?;
-        self.class = None;
         let pickler = names.stock_pickler.bind(self.py).call1((&self.sink,))?;
         pickler.setattr(pyo3::intern!(self.py, "persistent_id"), hook)?;
         self.dump(&pickler, object)
@@ -157,15 +157,32 @@ impl<'py> Packer<'py> {
         Ok(self.class()?.1)
     }
 
+    /// Looks up the class that pickles: the user's code may replace or change it at any time.
     fn class(&mut self) -> PyResult<(Bound<'py, PyAny>, bool)> {
-        if let Some(known) = &self.class {
-            return Ok(known.clone());
-        }
         let class = Names::pickler_of(self.py, self.module)?;
+        let version = version_of(&class);
+        if let Some(known) = &self.class
+            && known.class.is(&class)
+            && version != 0
+            && known.version == version
+        {
+            return Ok((class, known.is_stock));
+        }
+        self.pickler = None;
         let is_stock = Names::get(self.py)?.is_stock(&class)?;
-        self.class = Some((class.clone(), is_stock));
+        // The lookups above have given the class its version, if it had none.
+        let version = version_of(&class);
+        self.class = Some(KnownClass { class: class.clone(), version, is_stock });
         Ok((class, is_stock))
     }
+}
+
+/// Returns a class's version (`tp_version_tag`, Include/cpython/object.h), which no two states of
+/// classes share; 0 if it has none now.
+#[allow(unsafe_code, reason = "a field of a type is read")]
+fn version_of(class: &Bound<'_, PyAny>) -> u32 {
+    // SAFETY: the object is a type, alive as long as the borrow, and the GIL is held.
+    class.cast::<PyType>().map_or(0, |class| unsafe { (*class.as_type_ptr()).tp_version_tag })
 }
 
 /// The bytes of one pickle. No Python may run while they are borrowed.

@@ -17,7 +17,6 @@ mod search;
 
 pub(crate) use hook::PartHook;
 pub(crate) use kept::Parts;
-pub(crate) use plan::Plan;
 pub(crate) use record::Row;
 pub(crate) use search::Candidates;
 

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::graph::{self, Side, Weight};
+use crate::graph::{self, Side};
 
 /// The proof that the graph of an object is what it was: see `graph/README.md`.
 #[pyclass(frozen, module = "millpond._native")]
@@ -46,11 +46,8 @@ impl Proof {
     }
 }
 
-/// Tells whether an object has `enough` references in it: None if so, else whether it is simple.
+/// Tells whether an object has `enough` references in it.
 #[pyfunction]
-pub(crate) fn weigh(object: &Bound<'_, PyAny>, enough: usize) -> Option<bool> {
-    match graph::weigh(object, enough) {
-        Weight::Heavy => None,
-        Weight::Light { is_simple } => Some(is_simple),
-    }
+pub(crate) fn is_heavy(object: &Bound<'_, PyAny>, enough: usize) -> bool {
+    graph::is_heavy(object, enough)
 }

@@ -22,6 +22,7 @@ pub(crate) struct Call<'py> {
 /// The names of the last task's callable as Python strings. What they mean is looked up anew.
 #[derive(Default)]
 pub(crate) struct NameCache {
+    /// Both with their lengths, as they stand in a payload.
     bytes: Vec<u8>,
     names: Option<(Py<PyString>, Py<PyString>)>,
 }
@@ -31,15 +32,16 @@ impl NameCache {
         &mut self,
         py: Python<'py>,
         bytes: &[u8],
-        split: usize,
+        module: &[u8],
+        name: &[u8],
     ) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
         if self.bytes == bytes
             && let Some((module, name)) = &self.names
         {
             return Ok((module.bind(py).clone(), name.bind(py).clone()));
         }
-        let module = PyString::new(py, ascii(&bytes[..split])?);
-        let name = PyString::new(py, ascii(&bytes[split..])?);
+        let module = PyString::new(py, ascii(module)?);
+        let name = PyString::new(py, ascii(name)?);
         self.bytes = bytes.to_vec();
         self.names = Some((module.clone().unbind(), name.clone().unbind()));
         Ok((module, name))
@@ -65,13 +67,8 @@ pub(crate) fn read_task<'py>(
     let mut reader = Reader::new(py, bytes);
     let module = reader.name()?;
     let name = reader.name()?;
-    // Both lie in one stretch but for the length in between, so one comparison knows them again.
-    let (module, name) = {
-        let mut key = Vec::with_capacity(module.len() + name.len());
-        key.extend_from_slice(module);
-        key.extend_from_slice(name);
-        cache.get(py, &key, module.len())?
-    };
+    let head = &bytes[..bytes.len() - reader.bytes.len()];
+    let (module, name) = cache.get(py, head, module, name)?;
     let func = by_name::find(names, &module, &name)?;
     let second = reader.value(0)?.cast_into_exact::<PyTuple>().map_err(|_| damaged())?;
     let kwds = if has_keywords { reader.keywords()? } else { None };

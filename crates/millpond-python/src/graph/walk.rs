@@ -12,6 +12,7 @@ use super::atoms::KnownAtoms;
 use super::classes::{self, Class};
 use super::layout;
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Opaque, Proof, Side};
+use super::weigh::instance_dict;
 use crate::by_name;
 use crate::names::Names;
 
@@ -314,17 +315,7 @@ pub(super) unsafe fn slot(object: *mut ffi::PyObject, offset: isize) -> *mut ffi
 
 /// Returns an instance's own dict.
 pub(super) fn dict_of<'py>(object: &Bound<'py, PyAny>) -> Result<Bound<'py, PyDict>, Opaque> {
-    // SAFETY: the object is alive, and its class has dicts. The call returns a new reference, or null
-    // with an error set; it asks neither class nor instance for a method.
-    let dict = unsafe {
-        Bound::from_owned_ptr_or_err(
-            object.py(),
-            ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut()),
-        )
-    };
-    dict.ok()
-        .and_then(|dict| dict.cast_into_exact().ok())
-        .ok_or_else(|| Opaque("an instance has another kind of dict".to_owned()))
+    instance_dict(object).ok_or_else(|| Opaque("an instance has another kind of dict".to_owned()))
 }
 
 /// # Safety

@@ -10,55 +10,44 @@ use super::walk::{Addresses, is_atom, slice_of};
 use crate::names::Names;
 use crate::pack::is_plain;
 
-/// What a quick look says of an object.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Weight {
-    /// It has at least as many references as were asked for.
-    Heavy,
-    /// It has fewer, and all of it was seen. `is_simple` tells that it holds nothing but atoms,
-    /// functions, classes and exact containers of these.
-    Light { is_simple: bool },
-}
-
 /// Tells whether an object holds `enough` references or more, counting those of containers in it, and
-/// of instances' own dicts, once each. A look stops when it has seen enough.
-pub(crate) fn weigh(object: &Bound<'_, PyAny>, enough: usize) -> Weight {
-    let mut look = Look {
-        count: 0,
-        enough,
-        is_simple: true,
-        stack: Vec::new(),
-        visited: Addresses::default(),
-    };
+/// of instances' own dicts, once each. Texts count by their length, as if a reference stood for
+/// [`TEXT_LEN`] bytes of them. A look stops when it has seen enough.
+pub(crate) fn is_heavy(object: &Bound<'_, PyAny>, enough: usize) -> bool {
+    let py = object.py();
+    let mut look = Look { py, count: 0, enough, stack: Vec::new(), visited: Addresses::default() };
     // SAFETY: the object is alive as long as the borrow, the GIL is held and no Python runs.
     unsafe {
         look.meet(object.as_ptr());
         while let Some(node) = look.stack.pop() {
             if look.count >= enough {
-                return Weight::Heavy;
+                return true;
             }
             look.open(node);
         }
     }
-    if look.count >= enough { Weight::Heavy } else { Weight::Light { is_simple: look.is_simple } }
+    look.count >= enough
 }
 
-struct Look {
+struct Look<'py> {
+    py: Python<'py>,
     count: usize,
     enough: usize,
-    is_simple: bool,
     stack: Vec<*mut ffi::PyObject>,
     visited: Addresses,
 }
 
-impl Look {
+impl Look<'_> {
     unsafe fn meet(&mut self, object: *mut ffi::PyObject) {
         // SAFETY: the caller gives a live object.
         unsafe {
             let class = ffi::Py_TYPE(object);
             let is_named =
                 class == &raw mut ffi::PyFunction_Type || class == &raw mut ffi::PyType_Type;
-            if !is_atom(object) && !is_named && self.visited.insert(object.addr()) {
+            if is_atom(object) {
+                // The same text may be counted twice, which is as good for a guess.
+                self.count += text_len(object) / TEXT_LEN;
+            } else if !is_named && self.visited.insert(object.addr()) {
                 self.stack.push(object);
             }
         }
@@ -91,19 +80,9 @@ impl Look {
                 }
                 return;
             }
-            self.is_simple = false;
-            // An instance's own dict, if its class is made in Python and it has one.
-            if (*ffi::Py_TYPE(node)).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0 {
-                let dict = ffi::PyObject_GenericGetDict(node, std::ptr::null_mut());
-                if dict.is_null() {
-                    ffi::PyErr_Clear();
-                } else {
-                    if ffi::PyDict_CheckExact(dict) != 0 {
-                        self.dict(dict);
-                    }
-                    // The instance holds it too.
-                    ffi::Py_DECREF(dict);
-                }
+            // The instance holds its dict too.
+            if let Some(dict) = own_dict(self.py, node) {
+                self.dict(dict.as_ptr());
             }
         }
     }
@@ -142,20 +121,49 @@ pub(crate) fn set_len(object: &Bound<'_, PyAny>) -> Option<usize> {
     }
 }
 
+/// Bytes of a text that weigh as much as a reference. Pickle copies them at the speed of memory.
+const TEXT_LEN: usize = 64;
+
+/// Returns the bytes that a text has, about; 0 for all other objects.
+///
+/// # Safety
+/// `object` is alive.
+unsafe fn text_len(object: *mut ffi::PyObject) -> usize {
+    // SAFETY: the caller gives a live object; exact types are told by their type pointers.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(object) != 0 {
+            ffi::PyUnicode_GET_LENGTH(object) as usize * ffi::PyUnicode_KIND(object) as usize
+        } else if ffi::PyBytes_CheckExact(object) != 0 {
+            ffi::Py_SIZE(object) as usize
+        } else {
+            0
+        }
+    }
+}
+
 /// Returns an instance's own dict, if its class is made by a class statement or the like, without
-/// running code of the user's.
+/// running code of the user's. A class is no instance in this sense.
 pub(crate) fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
-    // SAFETY: the object is alive. The call returns a new reference or null with an error set; it
-    // does not go through the type's own `__getattribute__`.
+    // SAFETY: the object is alive as long as the borrow, and the GIL is held.
+    unsafe { own_dict(object.py(), object.as_ptr()) }
+}
+
+/// # Safety
+/// `object` is alive.
+unsafe fn own_dict(py: Python<'_>, object: *mut ffi::PyObject) -> Option<Bound<'_, PyDict>> {
+    // SAFETY: the caller gives a live object. The call returns a new reference or null with an error
+    // set; it does not go through the type's own `__getattribute__`.
     let dict = unsafe {
-        if (*ffi::Py_TYPE(object.as_ptr())).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
+        if (*ffi::Py_TYPE(object)).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE == 0
+            || ffi::PyType_Check(object) != 0
+        {
             return None;
         }
-        let dict = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
-        Bound::from_owned_ptr_or_opt(object.py(), dict)
+        let dict = ffi::PyObject_GenericGetDict(object, std::ptr::null_mut());
+        Bound::from_owned_ptr_or_opt(py, dict)
     };
     if dict.is_none() {
-        drop(PyErr::take(object.py()));
+        drop(PyErr::take(py));
     }
     dict?.cast_into_exact::<PyDict>().ok()
 }

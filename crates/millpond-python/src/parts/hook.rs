@@ -15,7 +15,7 @@ use millpond_engine::StoreId;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::memo::memo_of;
+use super::memo::memo_numbers;
 use super::part::Evidence;
 use super::plan::{Plan, Planned};
 use super::{PersistentId, ROOT_FIRST, WHOLE_ONCE};
@@ -33,6 +33,8 @@ pub(crate) struct PartHook {
     shared: Mutex<Vec<StoreId>>,
     /// Whether a node inside of a part was named, and the worker needs pickle's memo of it.
     has_indices: AtomicBool,
+    /// Whether an error came of the naming, so that the task may be pickled without.
+    has_failed: AtomicBool,
 }
 
 enum Met {
@@ -49,7 +51,14 @@ impl PartHook {
     pub(crate) fn new(live: &Arc<Live>, plan: Plan) -> Self {
         let met = Mutex::new(plan.parts.iter().map(|_| Met::NotYet).collect());
         let (live, shared) = (Arc::clone(live), Mutex::default());
-        Self { plan, met, live, shared, has_indices: AtomicBool::new(false) }
+        Self {
+            plan,
+            met,
+            live,
+            shared,
+            has_indices: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+        }
     }
 
     /// Returns the ids of all that the pickled task names, and counts that they are sent.
@@ -65,6 +74,11 @@ impl PartHook {
 
     pub(crate) fn has_indices(&self) -> bool {
         self.has_indices.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether an error that ended the pickling came of the naming of parts.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
     }
 
     fn met(&self) -> MutexGuard<'_, Vec<Met>> {
@@ -106,33 +120,39 @@ impl PartHook {
         }
     }
 
-    fn node(&self, object: &Bound<'_, PyAny>) -> Option<PersistentId> {
+    fn node(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<PersistentId>> {
         let address = object.as_ptr().addr();
         let planned = &self.plan.parts;
-        let (at, Planned { part, copy, roots }) =
-            planned.iter().enumerate().find(|(_, planned)| planned.part.contains(address))?;
+        let found = planned.iter().enumerate().find(|(_, planned)| planned.part.contains(address));
+        let Some((at, Planned { part, copy, roots })) = found else { return Ok(None) };
         let index = match &part.evidence {
             Evidence::Once => None,
             Evidence::Flat { memoized, .. } => memoized.get(&address).copied(),
-            Evidence::Graph { memo, .. } => {
-                // In a task that is not simple it was made before. In a simple one the part is still
-                // what it was when it was verified.
-                let py = object.py();
-                let numbers = || memo_of(py, roots).unwrap_or_default();
-                memo.get_or_init(numbers).get(&address).copied()
-            }
-        }?;
+            // In a task that is not simple it was made before. In a simple one the part is still what
+            // it was when it was verified.
+            Evidence::Graph { memo, .. } => self
+                .can_go_without_parts(memo_numbers(object.py(), memo, roots))?
+                .get(&address)
+                .copied(),
+        };
+        let Some(index) = index else { return Ok(None) };
         if !is_text(object) && !self.plan.is_simple {
             let mut met = self.met();
             if matches!(met[at], Met::NotYet) {
                 met[at] = Met::InStream;
             }
             if matches!(met[at], Met::InStream) {
-                return None;
+                return Ok(None);
             }
         }
         self.has_indices.store(true, Ordering::Relaxed);
-        Some((part.id.entry, part.id.turn, *copy, i64::from(index)))
+        Ok(Some((part.id.entry, part.id.turn, *copy, i64::from(index))))
+    }
+
+    /// Notes that an error is one of the hook's and not of the task's.
+    fn can_go_without_parts<T>(&self, outcome: PyResult<T>) -> PyResult<T> {
+        self.has_failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
+        outcome
     }
 }
 
@@ -148,10 +168,10 @@ impl PartHook {
             self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(part);
             return Ok(Some(id));
         }
-        Ok(match self.root(object) {
-            Some(answer) => answer,
+        match self.root(object) {
+            Some(answer) => Ok(answer),
             None => self.node(object),
-        })
+        }
     }
 }
 

@@ -121,7 +121,12 @@ impl Parts {
         candidates.retain(|part| {
             part.roots.contains(&address) || matches!(part.evidence, Evidence::Flat { .. })
         });
-        candidates.sort_by_key(|part| !part.roots.contains(&address));
+        // Of parts that are here the one with the most roots comes first: it holds what the others
+        // share, which stored apart would arrive as two.
+        candidates.sort_by_key(|part| {
+            let is_elsewhere = !part.roots.contains(&address);
+            (is_elsewhere, std::cmp::Reverse(part.roots.len()))
+        });
         for part in candidates {
             let begin = Instant::now();
             let is_here = part.roots.contains(&address);

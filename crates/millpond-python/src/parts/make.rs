@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::kept::{Engine, Parts, graph_evidence};
-use super::memo::memo_of;
+use super::memo::memo_numbers;
 use super::part::{Evidence, Part};
 use super::plan::{Plan, Planned};
 use super::record::{Record, count};
@@ -56,14 +56,13 @@ impl Parts {
         let roots: Vec<_> = roots.map(|root| root.bind(py).clone()).collect();
         plan.is_simple = is_simple(&roots);
         if !plan.is_simple {
-            // Later the graph may no longer be what was stored, and its memo could not be made.
-            for planned in &plan.parts {
-                if let Evidence::Graph { memo, .. } = &planned.part.evidence
-                    && memo.get().is_none()
-                {
-                    let _ = memo.set(memo_of(py, &planned.roots).unwrap_or_default());
+            plan.parts.retain(|planned| {
+                let is_kept = stands_alone(py, planned);
+                if !is_kept {
+                    engine.let_go(planned.part.id);
                 }
-            }
+                is_kept
+            });
         }
         Ok(plan)
     }
@@ -289,6 +288,20 @@ impl Parts {
         }
         part
     }
+}
+
+/// Tells whether a part can be named in a task that is not simple, where code of the user's runs while
+/// it is pickled.
+fn stands_alone(py: Python<'_>, planned: &Planned) -> bool {
+    let Evidence::Graph { memo, .. } = &planned.part.evidence else { return true };
+    if planned.roots.len() > 1 {
+        // Code that runs after the first root was met may change what only the second one leads to.
+        let reason = "it shares objects with another, and the task runs code when it is pickled";
+        planned.part.record.set_rung("pickled", reason);
+        return false;
+    }
+    // Later the graph may no longer be what was stored, and its memo could not be made.
+    memo_numbers(py, memo, &planned.roots).is_ok()
 }
 
 /// Returns what was stored, None if there was no memory for it, or the error.

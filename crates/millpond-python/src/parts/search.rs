@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use super::HEAVY_LEN_MIN;
-use crate::graph::{self, Weight};
+use crate::graph;
 use crate::items::Items;
 use crate::job::TaskKind;
 use crate::names::Names;
@@ -114,7 +114,7 @@ impl<'py> Candidates<'py> {
         seen: &dyn Fn(usize) -> Seen,
     ) -> PyResult<()> {
         for (index, item) in items.iter().enumerate() {
-            if !is_plain(&item, &mut 1) {
+            if !is_light(&item) {
                 self.visit(from.child(Some(Step::Argument(index)), item), seen)?;
             }
         }
@@ -123,7 +123,7 @@ impl<'py> Candidates<'py> {
 
     fn visit(&mut self, here: Candidate<'py>, seen: &dyn Fn(usize) -> Seen) -> PyResult<()> {
         let object = &here.root;
-        if is_plain(object, &mut 1) || here.depth > DEPTH_MAX || self.budget == 0 {
+        if is_light(object) || here.depth > DEPTH_MAX || self.budget == 0 {
             return Ok(());
         }
         self.budget -= 1;
@@ -138,14 +138,12 @@ impl<'py> Candidates<'py> {
         if is_wrapper(object)? {
             return self.open(&here, seen);
         }
-        if !matches!(graph::weigh(object, HEAVY_LEN_MIN), Weight::Heavy) {
+        if !graph::is_heavy(object, HEAVY_LEN_MIN) {
             return Ok(());
         }
         if own_len(object) < HEAVY_LEN_MIN {
             let inner = children(&here, HEAVY_LEN_MIN)?;
-            let is_heavy = |child: &&Candidate<'py>| {
-                matches!(graph::weigh(&child.root, HEAVY_LEN_MIN), Weight::Heavy)
-            };
+            let is_heavy = |child: &&Candidate<'py>| graph::is_heavy(&child.root, HEAVY_LEN_MIN);
             let heavy: Vec<_> =
                 inner.iter().filter(is_heavy).take(HEAVY_COUNT_MAX + 1).cloned().collect();
             if (1..=HEAVY_COUNT_MAX).contains(&heavy.len()) {
@@ -173,6 +171,12 @@ impl<'py> Candidates<'py> {
         }
         Ok(())
     }
+}
+
+/// Tells at one glance that there is nothing heavy in an object: it is a small text or another atom,
+/// it travels by name, or it is empty.
+fn is_light(object: &Bound<'_, PyAny>) -> bool {
+    is_plain(object, &mut 1) && !graph::is_heavy(object, HEAVY_LEN_MIN)
 }
 
 /// What is remembered of an address. It saves a look, and proves nothing.
@@ -213,7 +217,7 @@ fn children<'py>(here: &Candidate<'py>, most: usize) -> PyResult<Vec<Candidate<'
             if all.len() == most {
                 break;
             }
-            if !is_plain(&item, &mut 1) {
+            if !is_light(&item) {
                 all.push(here.child(Some(Step::Item(index)), item));
             }
         }
@@ -222,7 +226,7 @@ fn children<'py>(here: &Candidate<'py>, most: usize) -> PyResult<Vec<Candidate<'
             if all.len() == most {
                 break;
             }
-            if !is_plain(&value, &mut 1) {
+            if !is_light(&value) {
                 all.push(here.child(Some(Step::Key(key)), value));
             }
         }
@@ -237,7 +241,7 @@ fn children<'py>(here: &Candidate<'py>, most: usize) -> PyResult<Vec<Candidate<'
         }
     } else if let Some(dict) = graph::instance_dict(object) {
         for (name, value) in dict.iter() {
-            if !is_plain(&value, &mut 1) {
+            if !is_light(&value) {
                 all.push(here.child(Some(Step::Attribute(name)), value));
             }
         }
