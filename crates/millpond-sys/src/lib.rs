@@ -31,6 +31,8 @@ pub mod memfd;
 pub mod pagemap;
 pub mod pidfd;
 pub mod poller;
+pub mod private_copy;
+pub mod private_pages;
 pub mod probe;
 pub mod process;
 pub mod signals;

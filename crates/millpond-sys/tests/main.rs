@@ -13,6 +13,8 @@ mod memfd;
 mod pagemap;
 mod pidfd;
 mod poller;
+mod private_copy;
+mod private_pages;
 mod probe;
 mod process;
 mod signals;

@@ -177,5 +177,11 @@ fn figures_of_100_mb() {
         assert!(!tracked.is_written());
         let short = begin.elapsed();
         println!("protect {protect:?}, scan that finds nothing {scan:?}, without drops {short:?}");
+        for page in [20_000, 22_000, 25_000] {
+            memory.write(page * page_size(), 2);
+        }
+        let begin = std::time::Instant::now();
+        assert!(tracked.is_written());
+        println!("scan that finds a write in the last quarter {:?}", begin.elapsed());
     }
 }

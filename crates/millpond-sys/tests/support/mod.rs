@@ -164,3 +164,40 @@ pub(crate) fn in_child_of_equal_id<T>(
     }
     Some(code == 0)
 }
+
+/// The number of the ioctl.
+pub(crate) const PAGEMAP_SCAN: u32 = 0xc060_6610;
+
+/// What opens a file, by its path.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const OPEN: &[i64] = &[libc::SYS_open, libc::SYS_openat];
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const OPEN: &[i64] = &[libc::SYS_openat];
+
+/// Denies one system call to this process, for good: it fails with `errno`, but only if its second
+/// argument is `second`, where one is given.
+pub(crate) fn deny(call: i64, second: Option<u32>, errno: i32) -> bool {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const END: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    // Offsets into `struct seccomp_data`: the number of the call, the low half of the second argument.
+    let mut filter = [
+        step(LOAD, 0, 0, 0),
+        step(JUMP, 0, 3, u32::try_from(call).unwrap()),
+        step(LOAD, 0, 0, 24),
+        step(JUMP, 0, 1, second.unwrap_or_default()),
+        step(END, 0, 0, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()),
+        step(END, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    if second.is_none() {
+        // Whatever the argument is, the next step is the denial.
+        filter[3].jf = 0;
+    }
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program outlives the call; only this process, a forked child, is restricted.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    }
+}
