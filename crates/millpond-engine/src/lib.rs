@@ -5,6 +5,7 @@
 //! supervisor thread. A worker's side is [`Worker`]: it claims tasks, reads payloads and stored parts,
 //! and completes. Who starts the processes, and what the bytes mean, is the front's business.
 
+mod buffers;
 mod collect;
 mod config;
 mod error;
@@ -23,6 +24,7 @@ mod supervisor;
 mod waiting;
 mod worker;
 
+pub use buffers::{BUFFER_LEN_MIN, Borrowed, Leased, Lent};
 pub use collect::{Collected, Outcome};
 pub use config::{Config, RUN_AHEAD_BYTES, WARM_LEN_MAX};
 pub use error::{Error, Result};

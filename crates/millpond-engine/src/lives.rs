@@ -120,6 +120,8 @@ impl<T> Shared<T> {
                 state.pending.push_back(Pending { slot, lost_with: Some(incarnation) });
             }
         }
+        table.seats()[life.seat as usize].end_leases();
+        state.store.free_unleased(table, &mut state.space);
         let ending = self.ending_of(state, &life);
         state.worker_deaths += u64::from(matches!(ending, Ending::Died));
         let unread = self.unread_in(state, life.range);
@@ -138,7 +140,8 @@ impl<T> Shared<T> {
 
     fn unread_in(&self, state: &State<T>, range: u64) -> usize {
         let in_range = |offset: u64| state.ranges.of(offset) == range;
-        state.slots.iter().filter(|record| record.result_at.is_some_and(in_range)).count()
+        let unread = state.slots.iter().filter(|record| record.result_at.is_some_and(in_range));
+        unread.count() + state.borrowed.keys().filter(|offset| in_range(**offset)).count()
     }
 
     fn ending_of(&self, state: &mut State<T>, life: &Life) -> Ending {

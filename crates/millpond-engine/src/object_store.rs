@@ -13,7 +13,8 @@ use crate::space::Space;
 struct Part {
     id: StoreId,
     block: Block,
-    hash: u128,
+    /// None for a buffer, whose equals are not looked for, and which workers lease.
+    hash: Option<u128>,
     kind: u64,
     /// Under which the front wants what workers count to be added up.
     tag: u64,
@@ -30,6 +31,8 @@ pub(crate) struct ObjectStore {
     pub(crate) bytes: u64,
     /// What workers counted for parts that are gone, by tag.
     counted: HashMap<u64, PartCounts>,
+    /// Buffers that are no longer listed, and that workers still read.
+    leased: Vec<(StoreId, Block)>,
 }
 
 /// What workers have counted for a part, by the indices that the front gives them.
@@ -43,6 +46,7 @@ impl ObjectStore {
             by_content: HashMap::new(),
             bytes: 0,
             counted: HashMap::new(),
+            leased: Vec::new(),
         }
     }
 
@@ -60,7 +64,7 @@ impl ObjectStore {
             return Ok(id);
         }
         let block = space.store(&[bytes])?;
-        self.list(table, space, block, hash, kind, tag)
+        self.list(table, space, block, Some(hash), kind, tag)
     }
 
     /// Lists a block that has been written, unless its bytes are stored already, and holds the part
@@ -78,7 +82,33 @@ impl ObjectStore {
             space.give_back(block);
             return Ok(id);
         }
-        self.list(table, space, block, hash, kind, tag)
+        self.list(table, space, block, Some(hash), kind, tag)
+    }
+
+    /// Lists a buffer that has been written, and holds it once for the caller.
+    pub(crate) fn list_buffer(
+        &mut self,
+        table: Table<'_>,
+        space: &mut Space,
+        block: Block,
+        kind: u64,
+        tag: u64,
+    ) -> Result<StoreId> {
+        self.list(table, space, block, None, kind, tag)
+    }
+
+    /// Frees the buffers that nobody holds and no worker reads any more.
+    pub(crate) fn free_unleased(&mut self, table: Table<'_>, space: &mut Space) {
+        let mut at = 0;
+        while at < self.leased.len() {
+            if table.is_leased(self.leased[at].0) {
+                at += 1;
+                continue;
+            }
+            let (_, block) = self.leased.swap_remove(at);
+            self.bytes -= block.len;
+            space.give_back(block);
+        }
     }
 
     /// Finds stored bytes. An equal hash is a hint; only equal bytes make the parts one.
@@ -102,7 +132,7 @@ impl ObjectStore {
         table: Table<'_>,
         space: &mut Space,
         block: Block,
-        hash: u128,
+        hash: Option<u128>,
         kind: u64,
         tag: u64,
     ) -> Result<StoreId> {
@@ -114,7 +144,9 @@ impl ObjectStore {
         let at = StoredAt { offset: block.offset, len: block.len, kind };
         let id = table.store_list(entry, at);
         self.bytes += block.len;
-        self.by_content.insert(hash, entry);
+        if let Some(hash) = hash {
+            self.by_content.insert(hash, entry);
+        }
         self.parts[entry as usize] = Some(Part { id, block, hash, kind, tag, holders: 1 });
         Ok(id)
     }
@@ -154,12 +186,19 @@ impl ObjectStore {
         if let Some(part) = place.take() {
             add(self.counted.entry(part.tag).or_default(), table.part_counts(part.id.entry));
             table.store_unlist(part.id);
-            self.bytes -= part.block.len;
-            if self.by_content.get(&part.hash) == Some(&id.entry) {
-                self.by_content.remove(&part.hash);
+            match part.hash {
+                // A worker may map a buffer beyond the tasks that named it.
+                None => self.leased.push((id, part.block)),
+                Some(hash) => {
+                    if self.by_content.get(&hash) == Some(&id.entry) {
+                        self.by_content.remove(&hash);
+                    }
+                    self.bytes -= part.block.len;
+                    space.give_back(part.block);
+                }
             }
-            space.give_back(part.block);
             self.free.push(id.entry);
+            self.free_unleased(table, space);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use millpond_sys::eventfd::Bell;
 use millpond_sys::file_range::punch_hole;
+use millpond_sys::mapping::page_size;
 use millpond_sys::poller::Poller;
 use millpond_sys::{memfd, pidfd, probe, process};
 use millpond_table::{Layout, Seat, Table};
@@ -200,9 +201,16 @@ impl<T: Send + 'static> Engine<T> {
         }
         let mut state = self.shared.lock();
         let tickets = state.slots.iter_mut().filter_map(|record| record.ticket.take()).collect();
+        let mut borrowed: Vec<_> = state.borrowed.iter().map(|(at, len)| (*at, *len)).collect();
         drop(state);
         let _ = punch_hole(self.shared.arena.as_fd(), 0, self.shared.sizes.arena_len);
-        let _ = punch_hole(self.shared.results.as_fd(), 0, self.shared.sizes.results_len());
+        // What the front still reads of the results goes when it is given back.
+        borrowed.sort_unstable();
+        let mut from = 0;
+        for (at, len) in borrowed.into_iter().chain([(self.shared.sizes.results_len(), 0)]) {
+            let _ = punch_hole(self.shared.results.as_fd(), from, at - from);
+            from = at + len.next_multiple_of(page_size() as u64);
+        }
         tickets
     }
 

@@ -191,8 +191,10 @@ impl<T: Send + 'static> Engine<T> {
 
     /// Gives the pages back that are kept warm for reuse. Returns whether there were any.
     pub fn cool(&self) -> bool {
-        let mut state = self.shared.lock();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
         let was_warm = state.space.is_warm();
+        state.store.free_unleased(self.shared.table(), &mut state.space);
         state.space.cool();
         was_warm
     }

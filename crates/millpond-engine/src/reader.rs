@@ -82,6 +82,14 @@ impl Reader {
         Self { file, file_len, range_len, small_len, small: HashMap::new() }
     }
 
+    pub(crate) fn file(&self) -> &Arc<OwnedFd> {
+        &self.file
+    }
+
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
     /// Returns a view of `len` bytes at `offset`, both as a peer gave them: they are checked here.
     pub(crate) fn view(&mut self, offset: u64, len: u64) -> Result<View> {
         let end = offset.checked_add(len).filter(|&end| end <= self.file_len);

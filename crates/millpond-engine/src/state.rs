@@ -62,6 +62,8 @@ pub(crate) struct State<T> {
     pub(crate) run_ahead: RunAhead,
     pub(crate) results: Reader,
     pub(crate) ranges: Ranges,
+    /// Buffers of results that are mapped here, by their offset, and their lengths.
+    pub(crate) borrowed: HashMap<u64, u64>,
     pub(crate) lives: HashMap<Incarnation, Life>,
     pub(crate) vacancies: VecDeque<Vacancy>,
     pub(crate) next_incarnation: u64,
@@ -90,6 +92,7 @@ impl<T> State<T> {
             run_ahead: RunAhead::default(),
             results,
             ranges,
+            borrowed: HashMap::new(),
             lives: HashMap::new(),
             vacancies: VecDeque::new(),
             next_incarnation: 0,

@@ -10,6 +10,7 @@ use millpond_sys::futex::{self, Wait};
 use millpond_sys::{limits, pidfd, process, signals};
 use millpond_table::{Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table};
 
+use crate::buffers::Lendings;
 use crate::config::{RECHECK_TIME, SPIN_LOOKS, SPIN_TIME};
 use crate::error::Result;
 use crate::handover::HandOver;
@@ -34,8 +35,9 @@ pub(crate) struct Files {
 pub struct Worker {
     shared_table: SharedTable,
     owner: Owner,
-    arguments: Reader,
-    results: Space,
+    pub(crate) arguments: Reader,
+    pub(crate) results: Space,
+    pub(crate) lendings: Lendings,
     range_start: u64,
     /// Result blocks that the parent may still read, oldest first, with the slot and turn of their
     /// task: when the slot's turn has gone on, the parent has read the block.
@@ -95,6 +97,7 @@ impl Worker {
             owner: Owner(hand_over.seat as u16),
             arguments,
             results,
+            lendings: Lendings::default(),
             range_start: hand_over.range_start,
             unread: VecDeque::new(),
             sweep_at: 16,
@@ -102,11 +105,11 @@ impl Worker {
         })
     }
 
-    fn table(&self) -> Table<'_> {
+    pub(crate) fn table(&self) -> Table<'_> {
         self.shared_table.table()
     }
 
-    fn seat(&self) -> &Seat {
+    pub(crate) fn seat(&self) -> &Seat {
         &self.table().seats()[usize::from(self.owner.0)]
     }
 
@@ -320,6 +323,7 @@ impl Worker {
     /// Gives back memory that is only kept for reuse, when nothing has come for a while.
     pub fn cool(&mut self) {
         self.sweep();
+        self.take_back();
         self.results.cool();
     }
 }

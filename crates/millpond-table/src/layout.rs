@@ -72,7 +72,8 @@ impl Layout {
 #[cfg(not(any(loom, shuttle)))]
 const _: () = {
     assert!(size_of::<Slot>() == 256);
-    assert!(size_of::<Seat>() == 128);
+    assert!(size_of::<Seat>() == 128 + 16 * crate::lease::LEASE_COUNT);
+    assert!(size_of::<Seat>().is_multiple_of(128));
     assert!(size_of::<StoreEntry>() == 128);
     assert!(size_of::<Control>().is_multiple_of(128));
     assert!(align_of::<Control>() == 128);

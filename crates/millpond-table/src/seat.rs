@@ -1,5 +1,6 @@
 //! A seat: what the parent and one worker tell each other outside of tasks.
 
+use crate::lease::Leases;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// How far the worker in a seat is.
@@ -16,7 +17,8 @@ pub enum SeatState {
     Failed = 3,
 }
 
-/// One worker's place in the table. Only the worker writes it, but for `bell` and [`Seat::reset`].
+/// One worker's place in the table. Only the worker writes it, but for `bell`, what is given back to
+/// it, and [`Seat::reset`].
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub struct Seat {
@@ -26,6 +28,7 @@ pub struct Seat {
     failure_len: AtomicU64,
     failure_note_len: AtomicU64,
     counts: [AtomicU64; COUNT_NAMES.len()],
+    pub(crate) leases: Leases,
 }
 
 /// What a worker counts, in the order of [`Seat::count`]'s index.
@@ -45,6 +48,7 @@ impl Seat {
             failure_len: AtomicU64::new(0),
             failure_note_len: AtomicU64::new(0),
             counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            leases: Leases::new(),
         }
     }
 
@@ -57,7 +61,13 @@ impl Seat {
         self.bell.store(0, Ordering::Relaxed);
         self.failure_len.store(0, Ordering::Relaxed);
         self.failure_note_len.store(0, Ordering::Relaxed);
+        self.leases.reset();
         self.state.store(SeatState::Starting as u32, Ordering::Release);
+    }
+
+    /// Parent: ends the leases of a worker that is gone.
+    pub fn end_leases(&self) {
+        self.leases.reset();
     }
 
     /// Worker: tells how far it is.
