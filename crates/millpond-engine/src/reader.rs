@@ -60,6 +60,19 @@ impl View {
         self.len == 0
     }
 
+    /// Tells whether the bytes from `at` on are these. Of a view of what this process wrote itself,
+    /// nobody changes the bytes meanwhile.
+    #[must_use]
+    pub fn equals(&self, at: usize, bytes: &[u8]) -> bool {
+        if at.checked_add(bytes.len()).is_none_or(|end| end > self.len) {
+            return false;
+        }
+        // SAFETY: the range was checked, and the view's bytes are mapped as long as it lives; as in
+        // `to_vec`, a peer that writes makes the answer meaningless and nothing worse.
+        let mine = unsafe { std::slice::from_raw_parts(self.address.add(at), bytes.len()) };
+        mine == bytes
+    }
+
     /// Returns the bytes as a copy.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {

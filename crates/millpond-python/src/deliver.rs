@@ -3,16 +3,18 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millpond_engine::{Outcome, View};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::buffers::Arrivals;
 use crate::direct;
 use crate::errors;
 use crate::job::{Job, Told};
+use crate::live::Live;
 use crate::names::Names;
 
 /// Kind of a result: what the function returned, pickled.
@@ -22,6 +24,9 @@ pub(crate) const RESULT_ERROR: u32 = 1;
 
 /// Kind of a result: what the function returned, by the direct codec.
 pub(crate) const RESULT_DIRECT: u32 = 2;
+
+/// Kind of a result: the description of buffers, then what the function returned, pickled.
+pub(crate) const RESULT_LENT: u32 = 3;
 
 /// What comes back with the end of each task.
 pub(crate) struct Ticket {
@@ -157,6 +162,7 @@ pub(crate) fn memory_view<'py>(
 /// `Exception`, such as a signal handler's, which must go on after the task has been told of it.
 pub(crate) fn read_outcome(
     py: Python<'_>,
+    live: &Arc<Live>,
     outcome: &Outcome,
     describe_loss: &Bound<'_, PyAny>,
     ticket: &Ticket,
@@ -170,14 +176,20 @@ pub(crate) fn read_outcome(
         }
         Outcome::Result { kind, view, note_len } => {
             let loaded = Names::get(py).and_then(|names| {
+                let _arrivals = match *kind {
+                    RESULT_LENT => Some(Arrivals::begin(py, live, &note_of(view, *note_len))?),
+                    _ => None,
+                };
                 let class = Names::pickler_of(py, &names.connection)?;
                 let loads = class.getattr(pyo3::intern!(py, "loads"))?;
                 load_view(py, &loads, view, *note_len)
             });
             match loaded {
-                Ok(value) => return (*kind == RESULT_VALUE, value, None),
+                Ok(value) => return (*kind != RESULT_ERROR, value, None),
                 Err(error) => {
-                    add_note(py, &error, view, *note_len);
+                    if *kind == RESULT_ERROR {
+                        add_note(py, &error, view, *note_len);
+                    }
                     error
                 }
             }
@@ -200,12 +212,18 @@ fn add_note(py: Python<'_>, error: &PyErr, view: &View, note_len: usize) {
     if note_len == 0 || error.cause(py).is_some() {
         return;
     }
-    let bytes = view.to_vec();
-    let text = String::from_utf8_lossy(&bytes[..note_len.min(bytes.len())]).into_owned();
+    let text = String::from_utf8_lossy(&note_of(view, note_len)).into_owned();
     let cause = Names::get(py).and_then(|names| names.remote_traceback.bind(py).call1((text,)));
     if let Ok(cause) = cause {
         error.set_cause(py, Some(PyErr::from_value(cause)));
     }
+}
+
+/// Returns a result's note. Its length is as a worker gave it.
+fn note_of(view: &View, note_len: usize) -> Vec<u8> {
+    let mut bytes = view.to_vec();
+    bytes.truncate(note_len);
+    bytes
 }
 
 /// The error of a task that the engine could not carry.

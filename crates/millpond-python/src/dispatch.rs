@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyException, PyRecursionError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::buffers::{self, BufferHook};
 use crate::deliver::{Ticket, refusal};
 use crate::direct::{DIRECT, Encoder};
 use crate::engine::Engine;
@@ -191,6 +192,7 @@ impl<'py> Out<'_, 'py> {
         }
         // A plain task is short, but it may have a long text in it.
         let may_be_heavy = !is_plain || graph::is_heavy(task.as_any(), HEAVY_LEN_MIN);
+        let (mut parts, mut buffers) = (None, None);
         if may_be_heavy && !drawn.raised {
             let func = drawn.func.bind(py);
             let second = drawn.second.bind(py);
@@ -205,12 +207,23 @@ impl<'py> Out<'_, 'py> {
                 let engine = &live.engine;
                 let plan = live.parts.plan(py, engine, candidates, packer, name, is_simple)?;
                 if may_share || !plan.is_empty() {
-                    let hook = Bound::new(py, PartHook::new(live, plan))?;
-                    let published = self.publish_with_hook(packer, &task, kind, &hook);
-                    hook.get().plan().let_go(engine);
-                    return published.map(|()| true);
+                    parts = Some(Bound::new(py, PartHook::new(live, plan))?);
                 }
             }
+            if !is_plain && buffers::may_occur(py)? && packer.is_stock()? {
+                let hook = BufferHook::new(live, names::callable_name(func));
+                buffers = Some(Bound::new(py, hook)?);
+            }
+        }
+        if parts.is_some() || buffers.is_some() {
+            let published = self.publish_with_hooks(packer, &task, kind, &parts, &buffers);
+            if let Some(hook) = &parts {
+                hook.get().plan().let_go(&live.engine);
+            }
+            if let Some(hook) = &buffers {
+                hook.get().let_go();
+            }
+            return published.map(|()| true);
         }
         self.publish_packed(packer, &task, kind, is_plain)?;
         Ok(true)
@@ -232,20 +245,25 @@ impl<'py> Out<'_, 'py> {
         Ok(())
     }
 
-    fn publish_with_hook(
+    fn publish_with_hooks(
         &self,
         packer: &mut Packer<'py>,
         task: &Bound<'py, PyTuple>,
-        kind: u32,
-        hook: &Bound<'py, PartHook>,
+        mut kind: u32,
+        parts: &Option<Bound<'py, PartHook>>,
+        buffers: &Option<Bound<'py, BufferHook>>,
     ) -> PyResult<()> {
-        match packer.pack_with_hook(task.as_any(), hook.as_any()) {
+        let has_failed = || {
+            parts.as_ref().is_some_and(|hook| hook.get().has_failed())
+                || buffers.as_ref().is_some_and(|hook| hook.get().has_failed())
+        };
+        let hooks =
+            (parts.as_ref().map(|hook| hook.as_any()), buffers.as_ref().map(|hook| hook.as_any()));
+        match packer.pack_with_hooks(task.as_any(), hooks.0, hooks.1) {
             Ok(()) => {}
-            // The hook takes room on the stack that the standard library's pickler has, or has failed by
+            // A hook takes room on the stack that the standard library's pickler has, or has failed by
             // itself: once more without it, for the same answer.
-            Err(error)
-                if error.is_instance_of::<PyRecursionError>(self.py) || hook.get().has_failed() =>
-            {
+            Err(error) if error.is_instance_of::<PyRecursionError>(self.py) || has_failed() => {
                 drop(error);
                 return self.publish_packed(packer, task, kind, false);
             }
@@ -253,10 +271,19 @@ impl<'py> Out<'_, 'py> {
         }
         let packed = packer.packed();
         let bytes = packed.as_bytes();
-        let parts = hook.get().send();
-        let kind = kind | HAS_PARTS | if hook.get().has_indices() { HAS_INDICES } else { 0 };
-        let pickled_len = bytes.len() as u64 + hook.get().plan().counted_len();
-        let refused = self.hand_out(kind, bytes, &parts, pickled_len);
+        let mut pickled_len = bytes.len() as u64;
+        let mut ids = Vec::new();
+        if let Some(hook) = parts {
+            let hook = hook.get();
+            ids.extend(hook.send());
+            kind |= HAS_PARTS | if hook.has_indices() { HAS_INDICES } else { 0 };
+            pickled_len += hook.plan().counted_len();
+        }
+        if let Some(hook) = buffers {
+            ids.extend(hook.get().ids());
+            pickled_len += hook.get().counted_len();
+        }
+        let refused = self.hand_out(kind, bytes, &ids, pickled_len);
         drop(packed);
         self.settle(refused);
         Ok(())

@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::buffers;
 use crate::deliver::{Desk, read_outcome};
 use crate::errors;
 use crate::job::{Job, Told};
@@ -122,6 +123,8 @@ impl Engine {
     fn shut_down(&self, py: Python<'_>) {
         let Some(live) = lock(&self.live).take() else { return };
         live.parts.expire(&live.engine, true);
+        live.buffers.expire(&live, true);
+        buffers::sweep(py);
         self.desk.clear_deferred();
         *lock(&self.last_counts) = (live.counts(), live.rows());
         let tickets = py.detach(|| live.engine.shut_down());
@@ -163,7 +166,7 @@ impl Engine {
         let Some(live) = self.live() else { return Ok(()) };
         while let Some(collected) = live.engine.collect() {
             let (ok, value, goes_on) =
-                read_outcome(py, &collected.outcome, describe_loss, &collected.ticket);
+                read_outcome(py, &live, &collected.outcome, describe_loss, &collected.ticket);
             let ticket = live.engine.release(collected);
             self.desk.deliver(py, ticket, ok, value);
             if let Some(error) = goes_on {
@@ -237,10 +240,11 @@ impl Engine {
     }
 
     /// Lets go of what is only kept for a next dispatch. Returns whether anything is still kept.
-    fn expire(&self) -> bool {
+    fn expire(&self, py: Python<'_>) -> bool {
         let Some(live) = self.live() else { return false };
-        let any_parts = live.parts.expire(&live.engine, false);
-        any_parts | live.engine.cool()
+        buffers::sweep(py);
+        let any_kept = live.parts.expire(&live.engine, false) | live.buffers.expire(&live, false);
+        any_kept | live.engine.cool()
     }
 
     /// Returns what was counted so far, by name.

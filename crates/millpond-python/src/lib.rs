@@ -3,6 +3,7 @@
 //! A switchboard: it converts, calls the engine and maps errors. What knows Python's objects lies
 //! here, what knows tasks as bytes in `millpond-engine`.
 
+mod buffers;
 mod by_name;
 mod deliver;
 mod direct;
@@ -35,6 +36,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<shared::Shared>()?;
     module.add_function(wrap_pyfunction!(serve::serve, module)?)?;
     module.add_function(wrap_pyfunction!(proof::is_heavy, module)?)?;
+    module.add_function(wrap_pyfunction!(buffers::stored_buffer, module)?)?;
+    module.add_function(wrap_pyfunction!(buffers::lent_buffer, module)?)?;
+    module.add_function(wrap_pyfunction!(buffers::lent_array, module)?)?;
+    module.add_function(wrap_pyfunction!(buffers::array_died, module)?)?;
     module.add("EMPTY", job::empty(module.py())?)?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add("HEAVY_LEN_MIN", parts::HEAVY_LEN_MIN)?;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::buffers::Kept;
 use crate::deliver::Ticket;
 use crate::parts::{Parts, Row};
 
@@ -9,13 +10,15 @@ use crate::parts::{Parts, Row};
 pub(crate) struct Live {
     pub(crate) engine: millpond_engine::Engine<Ticket>,
     pub(crate) parts: Parts,
+    pub(crate) buffers: Kept,
     /// Counted size of the last task, by which the next one's is guessed.
     pub(crate) last_len: AtomicU64,
 }
 
 impl Live {
     pub(crate) fn new(engine: millpond_engine::Engine<Ticket>, kept_len_max: u64) -> Self {
-        Self { engine, parts: Parts::new(kept_len_max), last_len: AtomicU64::new(0) }
+        let (parts, buffers) = (Parts::new(kept_len_max), Kept::new(kept_len_max));
+        Self { engine, parts, buffers, last_len: AtomicU64::new(0) }
     }
 
     pub(crate) fn rows(&self) -> Vec<Row> {

@@ -34,6 +34,8 @@ pub(crate) struct Names {
     pub(crate) python_class: Py<PyType>,
     /// `copyreg.dispatch_table` and `ForkingPickler._extra_reducers`: reducers by type.
     pub(crate) reducers: [Py<PyDict>; 2],
+    /// Whether pickles are of protocol 4 where nobody says otherwise.
+    pub(crate) has_protocol_4: bool,
     /// `copyreg._extension_registry`: names that pickle sends as numbers.
     pub(crate) extension_registry: Py<PyDict>,
 }
@@ -51,7 +53,9 @@ impl Names {
             let stock_dumps = stock_pickler.getattr("dumps")?.getattr("__func__")?;
             let pickle = py.import("pickle")?;
             let pool = py.import("multiprocessing.pool")?;
+            let protocol: u32 = pickle.getattr("DEFAULT_PROTOCOL")?.extract()?;
             Ok(Self {
+                has_protocol_4: protocol == 4,
                 connection: connection.unbind(),
                 queues: queues.unbind(),
                 stock_pickler: stock_pickler.clone().unbind(),

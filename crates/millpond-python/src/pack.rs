@@ -114,16 +114,22 @@ impl<'py> Packer<'py> {
         Ok(self.packed())
     }
 
-    /// Pickles with a hook that may name parts in place of objects; see [`Self::packed`] for the
-    /// bytes. The pickler is the stock one.
-    pub(crate) fn pack_with_hook(
+    /// Pickles with hooks that may name parts, or buffers, in place of objects; see [`Self::packed`]
+    /// for the bytes. The pickler is the stock one.
+    pub(crate) fn pack_with_hooks(
         &mut self,
         object: &Bound<'py, PyAny>,
-        hook: &Bound<'py, PyAny>,
+        persistent_id: Option<&Bound<'py, PyAny>>,
+        reducer_override: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let names = Names::get(self.py)?;
         let pickler = names.stock_pickler.bind(self.py).call1((&self.sink,))?;
-        pickler.setattr(pyo3::intern!(self.py, "persistent_id"), hook)?;
+        if let Some(hook) = persistent_id {
+            pickler.setattr(pyo3::intern!(self.py, "persistent_id"), hook)?;
+        }
+        if let Some(hook) = reducer_override {
+            pickler.setattr(pyo3::intern!(self.py, "reducer_override"), hook)?;
+        }
         self.dump(&pickler, object)
     }
 

@@ -20,6 +20,8 @@ pub(crate) enum PartKind {
     Pickle,
     /// A pickle of a tuple of graphs.
     Graph,
+    /// The bytes of an array, which are mapped.
+    Buffer,
     /// Numbers, of a list or of a tuple.
     Numbers { is_list: bool, width: Width },
 }
@@ -39,6 +41,9 @@ pub(crate) enum Width {
 /// A kind's bits for graphs.
 const GRAPH: u64 = 16;
 
+/// A kind's bits for buffers.
+const BUFFER: u64 = 32;
+
 /// Set in a kind's bits for a tuple.
 const TUPLE: u64 = 8;
 
@@ -47,6 +52,7 @@ impl PartKind {
         match self {
             Self::Pickle => 0,
             Self::Graph => GRAPH,
+            Self::Buffer => BUFFER,
             Self::Numbers { is_list, width } => width as u64 | if is_list { 0 } else { TUPLE },
         }
     }
@@ -57,6 +63,7 @@ impl PartKind {
             2 => Width::Int64,
             3 => Width::Float64,
             GRAPH => return Self::Graph,
+            BUFFER => return Self::Buffer,
             _ => return Self::Pickle,
         };
         Self::Numbers { is_list: bits & TUPLE == 0, width }

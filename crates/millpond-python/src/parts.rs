@@ -17,7 +17,7 @@ mod search;
 
 pub(crate) use hook::PartHook;
 pub(crate) use kept::Parts;
-pub(crate) use record::Row;
+pub(crate) use record::{Record, Row, count};
 pub(crate) use search::Candidates;
 
 use pyo3::prelude::*;

@@ -1,17 +1,18 @@
 //! A worker's loop.
 
 use millpond_engine::{HandOver, Incarnation, Next, TaskRef, Worker};
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::deliver::{RESULT_DIRECT, RESULT_ERROR, RESULT_VALUE, load_view};
+use crate::buffers::{self, ResultHook};
+use crate::deliver::{RESULT_DIRECT, RESULT_ERROR, RESULT_LENT, RESULT_VALUE, load_view};
 use crate::direct::{self, DIRECT, Encoder, NameCache};
 use crate::errors;
 use crate::job::{HAS_INDICES, HAS_PARTS, TaskKind};
 use crate::names::Names;
 use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
-use crate::worker_parts::WorkerDesk;
+use crate::worker_parts::{self, WorkerDesk};
 
 /// What the loop needs of the Python side: see `millpond.worker`.
 struct Helpers<'py> {
@@ -45,6 +46,7 @@ pub(crate) fn serve(
         spread: helpers.getattr("spread")?,
     };
     let desk = Bound::new(py, WorkerDesk::new(worker))?;
+    worker_parts::set_current(&desk);
     if let Err(error) = initialize.call0() {
         let (note, bytes) = encoded(&helpers.encode_error.call1((raised(py, &error), true))?)?;
         let told = desk.get().lock().worker.fail(note.as_bytes(), bytes.as_bytes());
@@ -198,16 +200,7 @@ fn run_task<'py>(
             let told = inner.worker.complete(task, RESULT_DIRECT, &[], codec.encoder.bytes());
             told.map_err(|error| errors::to_python(&error)).err()
         }
-        Reply::Value(value) => {
-            match packer.pack(value, is_plain(value, &mut { PLAIN_COUNT_MAX })) {
-                Ok(packed) => {
-                    let mut inner = desk.get().lock();
-                    let told = inner.worker.complete(task, RESULT_VALUE, &[], packed.as_bytes());
-                    told.map_err(|error| errors::to_python(&error)).err()
-                }
-                Err(error) => Some(error),
-            }
-        }
+        Reply::Value(value) => send_value(py, desk, packer, task, value).err(),
         Reply::Error(note, bytes) => send_error(desk, task, note, bytes).err(),
     };
     if let Some(error) = refused {
@@ -220,6 +213,52 @@ fn run_task<'py>(
         send_error(desk, task, &note, &bytes)?;
     }
     Ok(())
+}
+
+/// Pickles and sends what the function returned.
+fn send_value<'py>(
+    py: Python<'py>,
+    desk: &Bound<'py, WorkerDesk>,
+    packer: &mut Packer<'py>,
+    task: &TaskRef,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let is_plain = is_plain(value, &mut { PLAIN_COUNT_MAX });
+    if !is_plain && buffers::may_occur(py)? && packer.is_stock()? {
+        let hook = Bound::new(py, ResultHook::new(desk.clone().unbind()))?;
+        let sent = send_with_buffers(py, desk, packer, task, value, &hook);
+        if !matches!(sent, Ok(true)) {
+            hook.get().unlend();
+        }
+        if sent? {
+            return Ok(());
+        }
+    }
+    let packed = packer.pack(value, is_plain)?;
+    let mut inner = desk.get().lock();
+    let told = inner.worker.complete(task, RESULT_VALUE, &[], packed.as_bytes());
+    told.map_err(|error| errors::to_python(&error))
+}
+
+/// Sends a value whose buffers the parent maps. Returns false if it is to be sent without.
+fn send_with_buffers<'py>(
+    py: Python<'py>,
+    desk: &Bound<'py, WorkerDesk>,
+    packer: &mut Packer<'py>,
+    task: &TaskRef,
+    value: &Bound<'py, PyAny>,
+    hook: &Bound<'py, ResultHook>,
+) -> PyResult<bool> {
+    if let Err(error) = packer.pack_with_hooks(value, None, Some(hook.as_any())) {
+        let is_ours = hook.get().has_failed() || error.is_instance_of::<PyRecursionError>(py);
+        return if is_ours { Ok(false) } else { Err(error) };
+    }
+    let note = hook.get().note();
+    let kind = if note.is_empty() { RESULT_VALUE } else { RESULT_LENT };
+    let packed = packer.packed();
+    let told = desk.get().lock().worker.complete(task, kind, &note, packed.as_bytes());
+    told.map_err(|error| errors::to_python(&error))?;
+    Ok(true)
 }
 
 fn send_error(

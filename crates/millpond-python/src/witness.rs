@@ -86,7 +86,7 @@ pub(crate) struct Tracking(Mutex<Option<Arc<WriteTracker>>>);
 
 impl Tracking {
     /// Returns the tracker, unless there is none or it is not wanted.
-    fn tracker(&self) -> Option<Arc<WriteTracker>> {
+    pub(crate) fn tracker(&self) -> Option<Arc<WriteTracker>> {
         if std::env::var_os(SWITCH).is_some_and(|value| value == "0") {
             return None;
         }

@@ -11,6 +11,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PySequence, PyString, PyTuple};
 
+use crate::buffers::Leases;
 use crate::deliver::{load_view, memory_view};
 use crate::errors;
 use crate::graph::{NoCollection, Proof, Side};
@@ -63,6 +64,7 @@ pub(crate) struct WorkerDesk {
 pub(crate) struct Inner {
     pub(crate) worker: Worker,
     copies: HashMap<CopyId, Copy>,
+    buffers: Leases,
     tracking: Tracking,
     /// Whether the task names objects by their numbers in pickle's memo.
     pub(crate) wants_memo: bool,
@@ -73,6 +75,7 @@ impl WorkerDesk {
         let inner = Inner {
             worker,
             copies: HashMap::new(),
+            buffers: Leases::default(),
             tracking: Tracking::default(),
             wants_memo: false,
         };
@@ -127,6 +130,20 @@ impl WorkerDesk {
 type Live<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyDict>>);
 
 impl WorkerDesk {
+    /// Returns the bytes of a stored buffer, pristine.
+    pub(crate) fn buffer<'py>(&self, py: Python<'py>, id: CopyId) -> PyResult<Bound<'py, PyAny>> {
+        let begin = Instant::now();
+        let mut inner = self.lock();
+        let Inner { worker, buffers, .. } = &mut *inner;
+        let (bytes, is_new) = buffers.bytes(py, worker, id)?;
+        if is_new {
+            worker.count(LOADED, 1);
+            worker.count_part(id.0, counted::LOADED, 1);
+            worker.count_part(id.0, counted::LOADED_NS, elapsed_ns(begin));
+        }
+        Ok(bytes)
+    }
+
     /// Makes a live copy. The lock is not held while it is loaded: the first instance of a class may
     /// have its module imported.
     fn load<'py>(&self, py: Python<'py>, id: CopyId, index: i64) -> PyResult<Live<'py>> {
@@ -142,7 +159,7 @@ impl WorkerDesk {
         let kind = PartKind::from_bits(kind);
         let (live, memo) = match kind {
             PartKind::Graph if wants_memo => load_with_memo(py, &view)?,
-            PartKind::Graph | PartKind::Pickle => {
+            PartKind::Graph | PartKind::Pickle | PartKind::Buffer => {
                 (load_view(py, Names::get(py)?.loads.bind(py), &view, 0)?.into_bound(py), None)
             }
             // SAFETY: the view's bytes are readable as long as it lives.
@@ -250,6 +267,11 @@ impl Inner {
     /// After a task, and after all that it left has been dropped: keeps the copies that are proved
     /// to be as they were after loading, and returns the others, to be dropped without the lock.
     pub(crate) fn verify(&mut self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let worker = &self.worker;
+        self.buffers.settle(py, worker, |id, has_escaped| {
+            worker.count_part(id, counted::PROVED, 1);
+            worker.count_part(id, counted::CHANGED, u64::from(has_escaped));
+        });
         let _still = NoCollection::begin(py);
         let mut changed = Vec::new();
         let worker = &self.worker;
@@ -296,13 +318,14 @@ impl Inner {
     }
 
     pub(crate) fn has_used_copies(&self) -> bool {
-        self.copies.values().any(|copy| copy.is_used)
+        self.buffers.has_used() || self.copies.values().any(|copy| copy.is_used)
     }
 
     /// Takes out the copies whose part is gone, and, after an idle second, those that were not used
     /// for one, to be dropped without the lock.
     pub(crate) fn forget(&mut self, is_idle: bool) -> Vec<Py<PyAny>> {
         let worker = &self.worker;
+        Python::attach(|py| self.buffers.forget(py, worker, is_idle));
         let mut forgotten = Vec::new();
         self.copies.retain(|(id, _), copy| {
             copy.idle_s += u32::from(is_idle);
@@ -323,7 +346,25 @@ impl Inner {
     /// Leaves the copies to the process's end, which frees them faster.
     pub(crate) fn abandon(&mut self) {
         std::mem::forget(std::mem::take(&mut self.copies));
+        self.buffers.abandon();
     }
+}
+
+/// The desk of the worker that this process is.
+static CURRENT: Mutex<Option<Py<WorkerDesk>>> = Mutex::new(None);
+
+/// Makes a desk this process's: a worker that was forked by another has one of its own.
+pub(crate) fn set_current(desk: &Bound<'_, WorkerDesk>) {
+    let desk = desk.clone().unbind();
+    let former = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).replace(desk);
+    // It belongs to the process that this one was forked from.
+    std::mem::forget(former);
+}
+
+/// Returns the desk of the worker that this process is, if it is one.
+pub(crate) fn current(py: Python<'_>) -> Option<Bound<'_, WorkerDesk>> {
+    let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    current.as_ref().map(|desk| desk.bind(py).clone())
 }
 
 fn elapsed_ns(begin: Instant) -> u64 {

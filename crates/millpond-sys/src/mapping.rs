@@ -124,3 +124,37 @@ impl Drop for Mapping {
 pub fn page_size() -> usize {
     rustix::param::page_size()
 }
+
+/// `open("/proc/self/maps")`
+///
+/// Tells whether a range of addresses is mapped as a whole, privately, and from no file: then nobody
+/// but this process's own threads can write to it.
+pub fn is_private_anonymous(start: usize, len: usize) -> bool {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return false };
+    let end = start.saturating_add(len);
+    let mut at = start;
+    for line in maps.lines() {
+        // "start-end perms offset device inode path", in the order of addresses (proc(5)).
+        let mut fields = line.split_ascii_whitespace();
+        let Some((from, to)) = fields.next().and_then(|range| range.split_once('-')) else {
+            continue;
+        };
+        let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16))
+        else {
+            continue;
+        };
+        if to <= at {
+            continue;
+        }
+        let is_private = fields.next().is_some_and(|perms| perms.ends_with('p'));
+        let is_anonymous = fields.nth(2) == Some("0");
+        if from > at || !is_private || !is_anonymous {
+            return false;
+        }
+        at = to;
+        if at >= end {
+            return true;
+        }
+    }
+    false
+}

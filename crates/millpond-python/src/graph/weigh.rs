@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
 use super::classes::{Class, has_forbidden};
 use super::walk::{Addresses, is_atom, slice_of};
+use crate::buffers;
 use crate::names::Names;
 use crate::pack::is_plain;
 
@@ -213,6 +214,8 @@ pub(crate) fn is_simple(objects: &[&Bound<'_, PyAny>], apart: &[Bound<'_, PyAny>
                 let Ok(part) = object.getattr(*part) else { return false };
                 stack.push(part);
             }
+        } else if buffers::is_array_of_atoms(&object) {
+            continue;
         } else {
             let class = object.get_type();
             let address = class.as_ptr().addr();

@@ -84,6 +84,17 @@ impl Parts {
         }
     }
 
+    /// Counts an object that went into the store.
+    pub(crate) fn note_pickled(&self, len: u64) {
+        self.pickled.fetch_add(1, Ordering::Relaxed);
+        self.pickled_bytes.fetch_add(len, Ordering::Relaxed);
+    }
+
+    /// Counts an object that the kernel watches.
+    pub(crate) fn note_tracked(&self) {
+        self.tracked.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Tells what is remembered of an address.
     pub(crate) fn seen(&self, address: usize) -> Seen {
         if lock(&self.kept).iter().any(|part| part.roots.contains(&address)) {

@@ -213,7 +213,7 @@ impl Parts {
         };
         match &evidence {
             Evidence::Flat { witness, .. } if witness.is_tracked() => {
-                self.tracked.fetch_add(1, Ordering::Relaxed);
+                self.note_tracked();
                 record.set_rung("verified", "write tracking");
             }
             Evidence::Flat { .. } => record.set_rung("verified", "comparison"),
@@ -276,8 +276,7 @@ impl Parts {
     ) -> Arc<Part> {
         record.counts.bytes.store(stored.stored_len, Ordering::Relaxed);
         count(&record.counts.pickled, &record.counts.pickled_ns, begin);
-        self.pickled.fetch_add(1, Ordering::Relaxed);
-        self.pickled_bytes.fetch_add(stored.stored_len, Ordering::Relaxed);
+        self.note_pickled(stored.stored_len);
         let is_kept = !matches!(evidence, Evidence::Once);
         let (id, counted_len) = (stored.id, stored.counted_len);
         let record = Arc::clone(record);

@@ -1,7 +1,6 @@
 //! The parts that one dispatch names.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use millpond_engine::StoreId;
 use pyo3::prelude::*;
@@ -39,7 +38,7 @@ impl Plan {
     /// Returns the ids of the parts, and counts that they are sent.
     pub(crate) fn send(&self) -> Vec<StoreId> {
         for planned in &self.parts {
-            planned.part.record.counts.sent.fetch_add(1, Ordering::Relaxed);
+            planned.part.record.count_sent();
         }
         self.parts.iter().map(|planned| planned.part.id).collect()
     }

@@ -43,6 +43,11 @@ impl Record {
         count(&self.counts.pickled, &self.counts.pickled_ns, begin);
     }
 
+    /// Counts a task that names the object.
+    pub(crate) fn count_sent(&self) {
+        self.counts.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Sets the rung that the object takes at present.
     pub(crate) fn set_rung(&self, rung: &'static str, reason: impl Into<String>) {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = (rung, reason.into());

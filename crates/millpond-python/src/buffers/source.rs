@@ -1,0 +1,225 @@
+//! The types whose bytes are known.
+//!
+//! What numpy's own `__reduce__` gives for an array is made here without the copy of its bytes, which
+//! are left to the caller: everything else goes through the pickler as always.
+#![allow(unsafe_code, reason = "the bytes of an array are read where they lie")]
+
+use millpond_engine::BUFFER_LEN_MIN;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use super::hook::{name_for, native};
+use crate::names::Names;
+
+/// What is known of numpy, once it has been imported.
+struct Numpy {
+    array: Py<PyType>,
+    /// Callable and arguments by which an empty array is made, as numpy pickles it.
+    reconstruct: Py<PyAny>,
+    reconstruct_args: Py<PyAny>,
+}
+
+/// What is known of pyarrow.
+struct Arrow {
+    buffer: Py<PyType>,
+    py_buffer: Py<PyAny>,
+}
+
+static NUMPY: PyOnceLock<Numpy> = PyOnceLock::new();
+static ARROW: PyOnceLock<Arrow> = PyOnceLock::new();
+
+/// Returns a module that somebody has imported.
+fn imported<'py>(py: Python<'py>, name: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let modules = py.import(pyo3::intern!(py, "sys")).ok()?.getattr(pyo3::intern!(py, "modules"));
+    modules.ok()?.cast_into_exact::<PyDict>().ok()?.get_item(name).ok().flatten()
+}
+
+fn numpy(py: Python<'_>) -> Option<&'static Numpy> {
+    if let Some(numpy) = NUMPY.get(py) {
+        return Some(numpy);
+    }
+    let module = imported(py, pyo3::intern!(py, "numpy"))?;
+    let make = || -> PyResult<Numpy> {
+        // The module may be in the middle of its import: what is not there yet is an error.
+        let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
+        let empty = module.getattr("empty")?.call1((0, "b"))?;
+        let reduced = empty.call_method0("__reduce__")?;
+        Ok(Numpy {
+            array: array.unbind(),
+            reconstruct: reduced.get_item(0)?.unbind(),
+            reconstruct_args: reduced.get_item(1)?.unbind(),
+        })
+    };
+    NUMPY.get_or_try_init(py, make).ok()
+}
+
+fn arrow(py: Python<'_>) -> Option<&'static Arrow> {
+    if let Some(arrow) = ARROW.get(py) {
+        return Some(arrow);
+    }
+    let module = imported(py, pyo3::intern!(py, "pyarrow.lib"))?;
+    let make = || -> PyResult<Arrow> {
+        Ok(Arrow {
+            buffer: module.getattr("Buffer")?.cast_into::<PyType>()?.unbind(),
+            py_buffer: module.getattr("py_buffer")?.unbind(),
+        })
+    };
+    ARROW.get_or_try_init(py, make).ok()
+}
+
+/// Tells whether there may be a known buffer in what is pickled.
+pub(super) fn any_known(py: Python<'_>) -> bool {
+    numpy(py).is_some() || arrow(py).is_some()
+}
+
+/// Tells whether an object is an array whose pickling runs nothing of the user's.
+pub(crate) fn is_array_of_atoms(object: &Bound<'_, PyAny>) -> bool {
+    let py = object.py();
+    let is_array = numpy(py).is_some_and(|numpy| object.get_type().is(&numpy.array));
+    is_array
+        && Names::get(py)
+            .is_ok_and(|names| !names.is_registered(&object.get_type()).unwrap_or(true))
+        && is_of_atoms(object).unwrap_or(false)
+}
+
+fn is_of_atoms(array: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = array.py();
+    let dtype = array.getattr(pyo3::intern!(py, "dtype"))?;
+    let kind: char = dtype.getattr(pyo3::intern!(py, "kind"))?.extract()?;
+    Ok("biufcSUVmM".contains(kind)
+        && !dtype.getattr(pyo3::intern!(py, "hasobject"))?.is_truthy()?)
+}
+
+/// A run of bytes that an object brings along, and how the object is made again from them.
+pub(crate) struct Source<'py> {
+    address: usize,
+    len: usize,
+    /// Whether an allocator gave the memory to the object alone.
+    pub(super) is_own_block: bool,
+    shape: Shape<'py>,
+}
+
+enum Shape<'py> {
+    /// Shape, dtype, and whether the bytes are in Fortran's order.
+    Array(&'static Numpy, Bound<'py, PyAny>, Bound<'py, PyAny>, bool),
+    Arrow(&'static Arrow),
+}
+
+impl<'py> Source<'py> {
+    /// Looks whether an object is one of a known type, and long enough. What it cannot vouch for is
+    /// left to the object's own pickling.
+    pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
+        let py = object.py();
+        let class = object.get_type();
+        if let Some(numpy) = numpy(py)
+            && class.is(&numpy.array)
+        {
+            return Self::of_array(object, numpy);
+        }
+        if let Some(arrow) = arrow(py)
+            && class.is(&arrow.buffer)
+        {
+            return Self::of_arrow(object, arrow);
+        }
+        Ok(None)
+    }
+
+    fn of_array(array: &Bound<'py, PyAny>, numpy: &'static Numpy) -> PyResult<Option<Self>> {
+        let py = array.py();
+        let len: usize = array.getattr(pyo3::intern!(py, "nbytes"))?.extract()?;
+        if len < BUFFER_LEN_MIN || Names::get(py)?.is_registered(&array.get_type())? {
+            return Ok(None);
+        }
+        let flags = array.getattr(pyo3::intern!(py, "flags"))?;
+        let flag = |name| -> PyResult<bool> { flags.getattr(name)?.is_truthy() };
+        let is_fortran = flag(pyo3::intern!(py, "fnc"))?;
+        if !is_fortran && !flag(pyo3::intern!(py, "c_contiguous"))? {
+            return Ok(None);
+        }
+        let dtype = array.getattr(pyo3::intern!(py, "dtype"))?;
+        // Bytes in another order are swapped when they are loaded, into memory of the array's own.
+        if !is_of_atoms(array)? || !dtype.getattr(pyo3::intern!(py, "isnative"))?.is_truthy()? {
+            return Ok(None);
+        }
+        let interface = array.getattr(pyo3::intern!(py, "__array_interface__"))?;
+        let address = interface.get_item(pyo3::intern!(py, "data"))?.get_item(0)?.extract()?;
+        let is_own_block = flag(pyo3::intern!(py, "owndata"))?;
+        let shape = array.getattr(pyo3::intern!(py, "shape"))?;
+        Ok(Some(Self {
+            address,
+            len,
+            is_own_block,
+            shape: Shape::Array(numpy, shape, dtype, is_fortran),
+        }))
+    }
+
+    fn of_arrow(buffer: &Bound<'py, PyAny>, arrow: &'static Arrow) -> PyResult<Option<Self>> {
+        let py = buffer.py();
+        let len: usize = buffer.getattr(pyo3::intern!(py, "size"))?.extract()?;
+        if len < BUFFER_LEN_MIN
+            || Names::get(py)?.is_registered(&buffer.get_type())?
+            || !buffer.getattr(pyo3::intern!(py, "is_cpu"))?.is_truthy()?
+        {
+            return Ok(None);
+        }
+        let address = buffer.getattr(pyo3::intern!(py, "address"))?.extract()?;
+        Ok(Some(Self { address, len, is_own_block: false, shape: Shape::Arrow(arrow) }))
+    }
+
+    /// Returns the bytes. The GIL is held as long as they are read, and the object lives; a thread
+    /// that writes an array without the GIL races with the standard library's pickling as well.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: a contiguous array, and a buffer of pyarrow's, has so many bytes at its address for
+        // as long as it lives, and the source is used while its object is being pickled.
+        unsafe {
+            std::slice::from_raw_parts(std::ptr::with_exposed_provenance(self.address), self.len)
+        }
+    }
+
+    /// Returns what makes the object again, as `__reduce__` would, with `bytes` standing for them.
+    pub(crate) fn reduced(
+        &self,
+        py: Python<'py>,
+        bytes: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        match &self.shape {
+            Shape::Array(numpy, shape, dtype, is_fortran) => {
+                let state = (1, shape, dtype, *is_fortran, bytes).into_pyobject(py)?;
+                PyTuple::new(
+                    py,
+                    [numpy.reconstruct.bind(py), numpy.reconstruct_args.bind(py), state.as_any()],
+                )
+            }
+            Shape::Arrow(arrow) => {
+                let args = PyTuple::new(py, [bytes])?;
+                PyTuple::new(py, [arrow.py_buffer.bind(py), args.as_any()])
+            }
+        }
+    }
+
+    /// Returns what makes the object again where a result is loaded that brings its bytes as the
+    /// buffer `number`.
+    pub(super) fn lent(&self, py: Python<'py>, number: usize) -> PyResult<Bound<'py, PyTuple>> {
+        match &self.shape {
+            Shape::Array(numpy, shape, dtype, is_fortran) => {
+                let (make, args) = (&numpy.reconstruct, &numpy.reconstruct_args);
+                let args = (number, make, args, shape, dtype, *is_fortran).into_pyobject(py)?;
+                PyTuple::new(py, [native(py, "lent_array")?, args.into_any()])
+            }
+            Shape::Arrow(_) => {
+                let args = PyTuple::new(py, [number])?;
+                self.reduced(py, &name_for(&native(py, "lent_buffer")?, &args)?)
+            }
+        }
+    }
+
+    /// Type and length, for people.
+    pub(super) fn kind(&self) -> String {
+        let class = match &self.shape {
+            Shape::Array(_, shape, dtype, _) => format!("ndarray {dtype} {shape}"),
+            Shape::Arrow(_) => "pyarrow.Buffer".to_owned(),
+        };
+        format!("{class}, {} bytes", self.len)
+    }
+}
