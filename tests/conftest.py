@@ -12,6 +12,10 @@ from testkit import census
 from testkit.census import Census
 from testkit.watchdog import Watchdog
 
+# Before numpy is imported: its threads come and go with forks, and the census counts threads.
+for library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
 LIMIT_S = float(os.environ.get("MILLPOND_TEST_LIMIT_S", "60"))
 START_METHODS = ("fork", "spawn", "forkserver")
 WATCHDOG = pytest.StashKey[Watchdog]()

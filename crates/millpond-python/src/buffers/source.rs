@@ -160,6 +160,8 @@ impl<'py> Source<'py> {
         if len < BUFFER_LEN_MIN
             || Names::get(py)?.is_registered(&buffer.get_type())?
             || !buffer.getattr(pyo3::intern!(py, "is_cpu"))?.is_truthy()?
+            // It travels as a bytearray, whose memory is its own.
+            || buffer.getattr(pyo3::intern!(py, "is_mutable"))?.is_truthy()?
         {
             return Ok(None);
         }
