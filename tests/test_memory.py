@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from typing import Any
 
 import pytest
@@ -68,3 +69,13 @@ def test_many_jobs_with_much_data_do_not_grow_the_process() -> None:
         before = resident_len()
         jobs(100)
         assert resident_len() < before + 40 * MEGABYTE
+
+
+def test_what_lies_unused_is_let_go_without_another_call() -> None:
+    with running(1) as pool:
+        for start in range(3):
+            pool.apply(functools.partial(size, list(range(start, start + 100_000))))
+        assert pool.stats()["stored_bytes"] > 0
+        # The watchdog ends what never is so.
+        while pool.stats()["stored_bytes"]:
+            time.sleep(0)

@@ -76,6 +76,7 @@ class Core:
         #: Counts the times that a caller led; the keeper steps in when it stands still.
         self.activity = 0
         self.keeper_sleeps = False
+        self.keeper_ticks = False
         self.keeper_leads = False
         self.keeper_id: int | None = None
         self._lead = threading.Lock()
@@ -344,7 +345,9 @@ class Core:
                 # Another thread took the follower, or has released it.
                 continue
             return
-        if self.cache and self.keeper_sleeps:
+        # What is kept for a next dispatch goes after a while, which the keeper sees to.
+        is_kept = not self.keeper_ticks and self.engine.keeps_anything
+        if self.keeper_sleeps and (self.cache or is_kept):
             self.keeper_sleeps = False
             self.engine.tell_keeper(NEWS_LEADERLESS)
 

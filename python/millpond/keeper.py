@@ -64,6 +64,10 @@ class Keeper:
         timeout_s: float | None = None
         while True:
             core.keeper_sleeps = timeout_s is None or timeout_s == _EXPIRY_TIME_S
+            core.keeper_ticks = timeout_s is not None
+            if timeout_s is None and engine.keeps_anything:
+                # It came to be kept before a caller could see that this thread no longer ticks.
+                timeout_s = _EXPIRY_TIME_S
             if core.keeper_sleeps and core.cache and not core.is_led_by_caller():
                 # A job came, or the leader left, before the flag was up.
                 core.keeper_sleeps = False

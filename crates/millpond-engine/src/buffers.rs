@@ -97,6 +97,7 @@ impl<T: Send + 'static> Engine<T> {
             return Err(Error::bad_payload(lent.offset, lent.len, 0));
         }
         state.borrowed.insert(lent.offset, lent.len);
+        state.ranges.hold(lent.offset);
         Ok(Borrowed { copy, lent })
     }
 
@@ -146,6 +147,15 @@ fn write_with_end(file: &std::os::fd::OwnedFd, block: &Block, bytes: &[u8]) -> R
 pub(crate) struct Lendings {
     out: Vec<Option<(u64, Block)>>,
     turn: u64,
+    /// Whether the result that is being made lends anything.
+    lends: bool,
+}
+
+impl Lendings {
+    /// Tells whether the result that is complete lends anything; the next one has not yet.
+    pub(crate) fn begin_next(&mut self) -> bool {
+        std::mem::take(&mut self.lends)
+    }
 }
 
 impl Worker {
@@ -192,6 +202,7 @@ impl Worker {
             self.results.give_back(block);
             return Err(error);
         }
+        self.lendings.lends = true;
         self.lendings.turn += 1;
         let turn = self.lendings.turn;
         let lent = Lent { offset: block.offset, len: block.len, index: index as u64, turn };

@@ -97,6 +97,11 @@ impl ObjectStore {
         self.list(table, space, block, None, kind, tag)
     }
 
+    /// Tells whether there are buffers that only workers keep.
+    pub(crate) fn any_leased(&self) -> bool {
+        !self.leased.is_empty()
+    }
+
     /// Frees the buffers that nobody holds and no worker reads any more.
     pub(crate) fn free_unleased(&mut self, table: Table<'_>, space: &mut Space) {
         let mut at = 0;

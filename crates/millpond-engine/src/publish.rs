@@ -189,11 +189,12 @@ impl<T: Send + 'static> Engine<T> {
         state.store.let_go(self.shared.table(), &mut state.space, part);
     }
 
-    /// Gives the pages back that are kept warm for reuse. Returns whether there were any.
+    /// Gives the pages back that are kept warm for reuse. Returns whether there were any, or may be
+    /// more: workers have leased what nobody holds.
     pub fn cool(&self) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let was_warm = state.space.is_warm();
+        let was_warm = state.space.is_warm() || state.store.any_leased();
         state.store.free_unleased(self.shared.table(), &mut state.space);
         state.space.cool();
         was_warm

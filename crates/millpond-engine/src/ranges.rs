@@ -36,6 +36,14 @@ impl Ranges {
         false
     }
 
+    /// A part of an unread result at this offset is to be read for longer.
+    pub(crate) fn hold(&mut self, offset: u64) {
+        let range = offset / self.range_len;
+        if let Some((_, unread)) = self.retired.iter_mut().find(|(retired, _)| *retired == range) {
+            *unread += 1;
+        }
+    }
+
     /// A result at this offset has been read. Returns the range if it is free again.
     pub(crate) fn read(&mut self, offset: u64, file: &OwnedFd) -> Option<u64> {
         if self.retired.is_empty() {

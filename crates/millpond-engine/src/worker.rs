@@ -271,7 +271,9 @@ impl Worker {
     /// with something shorter.
     pub fn complete(&mut self, task: &TaskRef, kind: u32, note: &[u8], bytes: &[u8]) -> Result<()> {
         let len = note.len() + bytes.len();
-        let offset = if len <= INLINE_LEN {
+        // A result that lends is counted as an unread one of this worker's range, so it lies there.
+        let lends = self.lendings.begin_next();
+        let offset = if len <= INLINE_LEN && !lends {
             let mut both = [0; INLINE_LEN];
             both[..note.len()].copy_from_slice(note);
             both[note.len()..len].copy_from_slice(bytes);

@@ -239,6 +239,12 @@ impl Engine {
         py.detach(|| live.engine.keeper_wait(timeout))
     }
 
+    /// Whether anything is kept that is let go when it has lain unused for a while.
+    #[getter]
+    fn keeps_anything(&self) -> bool {
+        self.live().is_some_and(|live| live.parts.keeps_any() || live.buffers.keeps_any())
+    }
+
     /// Lets go of what is only kept for a next dispatch. Returns whether anything is still kept.
     fn expire(&self, py: Python<'_>) -> bool {
         let Some(live) = self.live() else { return false };

@@ -135,6 +135,11 @@ impl Kept {
         }
     }
 
+    /// Tells whether any buffer is kept.
+    pub(crate) fn keeps_any(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Lets buffers go that have not been used for a second. Returns whether any are kept.
     pub(crate) fn expire(&self, live: &Live, all: bool) -> bool {
         let now = Instant::now();

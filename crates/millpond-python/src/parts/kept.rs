@@ -230,6 +230,11 @@ impl Parts {
         }
     }
 
+    /// Tells whether any part is kept.
+    pub(crate) fn keeps_any(&self) -> bool {
+        !lock(&self.kept).is_empty()
+    }
+
     /// Lets parts go that have not been used for a second. Returns whether any are kept.
     pub(crate) fn expire(&self, engine: &Engine, all: bool) -> bool {
         let now = Instant::now();
