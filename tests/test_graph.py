@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import copyreg
 import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import gc
 import pickle
 import sys
@@ -65,8 +67,41 @@ class FrozenSlots:
     y: Any
 
 
-def function() -> None:
+def function(*_: Any, **__: Any) -> None:
     pass
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = 2
+
+    def __init__(self, value: Any) -> None:
+        self.note = [value]
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+    TWO = 2
+
+
+class Bits(enum.Flag):
+    A = 1
+    B = 2
+
+
+class Unhashed(enum.Enum):
+    LISTED = [1]
+
+
+class Reduced(enum.Enum):
+    A = 1
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (getattr, (Reduced, self.name))
+
+
+def offset(hours: int) -> datetime.timezone:
+    return datetime.timezone(datetime.timedelta(hours=hours))
 
 
 MAKERS: dict[str, Callable[[], Any]] = {
@@ -86,6 +121,21 @@ MAKERS: dict[str, Callable[[], Any]] = {
         datetime.time(7, 6),
         [datetime.timedelta(3), decimal.Decimal("1.5"), decimal.Decimal("nan")],
     ],
+    "zoned": lambda: [
+        datetime.datetime(2026, 11, 23, 7, 6, tzinfo=datetime.UTC),
+        datetime.time(7, 6, tzinfo=offset(3)),
+        offset(5),
+    ],
+    "members": lambda: [Color.RED, [Color.BLUE, Number.TWO], {"k": Bits.A | Bits.B, 1: Color.RED}],
+    "defaultdict": lambda: [
+        collections.defaultdict(list, {"a": [1], (2, 3): {}}),
+        collections.defaultdict(None, {"x": 1}),
+        collections.defaultdict(function),
+    ],
+    "ordered dict": lambda: [collections.OrderedDict(a=1, b=[2]), collections.OrderedDict()],
+    "deque": lambda: [collections.deque([1, [2]] * 100), collections.deque([3], 7)],
+    "array": lambda: [array.array("d", [1.5, 2]), array.array("b"), array.array("i", range(100))],
+    "partial": lambda: [functools.partial(function, [1], key={"a": 2}), functools.partial(int)],
     "named": lambda: [function, Plain, int, {"k": Point}],
     "empty": lambda: [[], {}, (), set(), frozenset(), "", b""],
 }
@@ -165,6 +215,45 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "an attribute that goes": (lambda: Plain(a=1), lambda r: delattr(r, "a")),
     "another instance dict": (lambda: Plain(a=1), lambda r: setattr(r, "__dict__", {"a": 1})),
     "another class": (lambda: Plain(a=1), lambda r: setattr(r, "__class__", Child)),
+    "a zone": (
+        lambda: [datetime.time(7, tzinfo=offset(1))],
+        lambda r: r.__setitem__(0, datetime.time(7, tzinfo=offset(2))),
+    ),
+    "a member": (lambda: [Color.RED], lambda r: r.__setitem__(0, Color.BLUE)),
+    "a factory": (
+        lambda: collections.defaultdict(list, a=1),
+        lambda r: setattr(r, "default_factory", dict),
+    ),
+    "a defaultdict's entry": (lambda: collections.defaultdict(list, a=1), lambda r: r["b"]),
+    "an ordered dict's order": (
+        lambda: collections.OrderedDict(a=1, b=2),
+        lambda r: r.move_to_end("a"),
+    ),
+    "an ordered dict's value": (
+        lambda: collections.OrderedDict(a=1, b=2),
+        lambda r: r.__setitem__("b", 3),
+    ),
+    "an ordered dict's attribute": (
+        lambda: collections.OrderedDict(a=1),
+        lambda r: setattr(r, "x", 1),
+    ),
+    "a deque's item": (lambda: collections.deque([1, 2]), lambda r: r.__setitem__(1, 3)),
+    "a deque that turns": (lambda: collections.deque([1, 2]), lambda r: r.rotate(1)),
+    "a deque that grows": (lambda: collections.deque([1, 2]), lambda r: r.append(3)),
+    "an array's item": (lambda: array.array("d", [1, 2]), lambda r: r.__setitem__(1, 3)),
+    "an array that grows": (lambda: array.array("d", [1, 2]), lambda r: r.append(3)),
+    "a partial's keyword": (
+        lambda: [functools.partial(function, k=1)],
+        lambda r: r[0].keywords.__setitem__("k", 2),
+    ),
+    "a partial's state": (
+        lambda: [functools.partial(function, 1)],
+        lambda r: r[0].__setstate__((function, (2,), {}, None)),
+    ),
+    "a partial's attribute": (
+        lambda: [functools.partial(function, 1)],
+        lambda r: setattr(r[0], "x", 1),
+    ),
     "a slot": (lambda: Slots(1, 2), lambda r: setattr(r, "x", 3)),
     "a slot that is set": (lambda: Slots(1, 2), lambda r: setattr(r, "_private", 3)),
     "a slot that goes": (lambda: Slots(1, 2), lambda r: delattr(r, "x")),
@@ -213,6 +302,35 @@ TRACES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "an instance that is kept": (lambda: [Plain(a=1)], lambda r: KEPT.append(r[0])),
     "a weak reference": (lambda: [Plain(a=1)], lambda r: KEPT.append(weakref.ref(r[0]))),
     "a weak reference to a set": (lambda: [{1}], lambda r: KEPT.append(weakref.ref(r[0]))),
+    "a deque that turned and turned back": (
+        lambda: collections.deque(range(100)),
+        lambda r: (r.rotate(3), r.rotate(-3)),
+    ),
+    "an array that grew and shrank": (
+        lambda: array.array("d", range(100)),
+        lambda r: (r.extend(array.array("d", range(50))), r.__delitem__(slice(100, None))),
+    ),
+    "an array that is exported": (
+        lambda: array.array("d", [1]),
+        lambda r: KEPT.append(memoryview(r)),
+    ),
+    "a key that came to a defaultdict and went": (
+        lambda: collections.defaultdict(list),
+        lambda r: (r["a"], r.pop("a")),
+    ),
+    "a key that came to an ordered dict and went": (
+        lambda: collections.OrderedDict(a=1),
+        lambda r: (r.__setitem__("b", 1), r.pop("b")),
+    ),
+    "a deque that is kept": (lambda: [collections.deque([1])], lambda r: KEPT.append(r[0])),
+    "a weak reference to an array": (
+        lambda: [array.array("d")],
+        lambda r: KEPT.append(weakref.ref(r[0])),
+    ),
+    "a partial's keywords that are kept": (
+        lambda: [functools.partial(function, k=[1])],
+        lambda r: KEPT.append(r[0].keywords),
+    ),
     "a bytearray that is exported": (
         lambda: [bytearray(b"abc")],
         lambda r: KEPT.append(memoryview(r[0])),
@@ -306,6 +424,21 @@ class MyDecimal(decimal.Decimal):
     pass
 
 
+class MyDeque(collections.deque[Any]):
+    pass
+
+
+class Zone(datetime.tzinfo):
+    def utcoffset(self, _: Any) -> Any:
+        return None
+
+    def dst(self, _: Any) -> Any:
+        return None
+
+    def tzname(self, _: Any) -> Any:
+        return None
+
+
 class Hashed:
     def __hash__(self) -> int:
         return 1
@@ -330,7 +463,6 @@ OPAQUE: dict[str, Callable[[], Any]] = {
     "a key with its own hash": lambda: {Hashed(): 1},
     "a member with its own hash": lambda: {Hashed()},
     "an instance with its own reduce": lambda: Plain(__reduce_ex__=1),
-    "a time zone": lambda: datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC),
     "a subclass of an atom": lambda: MyDecimal("1.5"),
     "a lock": threading.Lock,
     "a generator": lambda: (x for x in "ab"),
@@ -338,8 +470,13 @@ OPAQUE: dict[str, Callable[[], Any]] = {
     "a module": lambda: sys,
     "a local function": lambda: lambda: 1,
     "a bound method": lambda: Child().method,
-    "a deque": lambda: collections.deque([1]),
-    "an ordered dict": lambda: collections.OrderedDict(a=1),
+    "a subclass of a deque": lambda: MyDeque([1]),
+    "a counter": lambda: collections.Counter("abc"),
+    "a key that is a member": lambda: {Color.RED: 1},
+    "a member of a value with a hash of its own": lambda: Unhashed.LISTED,
+    "a member with a pickler": lambda: Reduced.A,
+    "a method": lambda: [Child().method],
+    "a zone of the user's": lambda: datetime.time(7, tzinfo=Zone()),
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import collections
 import dataclasses
 import datetime
 import decimal
+import enum
 import functools
 import uuid
 from collections.abc import Callable
@@ -35,7 +38,7 @@ class Node:
 
 @dataclasses.dataclass
 class Point:
-    x: int
+    x: Any
     y: Any
 
 
@@ -43,6 +46,12 @@ class Point:
 class Cell:
     x: int
     y: Any
+
+
+class Color(enum.Enum):
+    RED = 0
+    GREEN = 1
+    BLUE = 2
 
 
 class Slots:
@@ -93,13 +102,25 @@ MAKERS: dict[str, Callable[[], Any]] = {
     ],
     "shared inner lists": shared,
     "functions and classes": lambda: [[portrait, Node, int, x] for x in range(SIZE)],
+    "members of enums": lambda: [Point(Color(x % 3), [x, Color.RED]) for x in range(SIZE)],
+    "a defaultdict": lambda: collections.defaultdict(list, {x: [x] for x in range(SIZE)}),
+    "ordered dicts": lambda: collections.OrderedDict(
+        (f"k{x}", collections.OrderedDict(a=x, b=[x])) for x in range(SIZE)
+    ),
+    "a deque": lambda: collections.deque([[x, str(x)] for x in range(SIZE)], 2 * SIZE),
+    "an array": lambda: array.array("d", range(100_000)),
+    "a byte array": lambda: bytearray(b"spam" * 100_000),
+    "partials": lambda: [functools.partial(size, [x], k={"x": x}) for x in range(SIZE)],
+    "times with a zone": lambda: [
+        [datetime.datetime.fromtimestamp(x, datetime.UTC), x] for x in range(SIZE)
+    ],
     "with something opaque": lambda: [uuid.UUID(int=5), [[x] for x in range(3 * SIZE)]],
 }
 
 everything = pytest.mark.parametrize("maker", MAKERS)
 
 
-def size(value: Any) -> int:
+def size(value: Any, **_: Any) -> int:
     return len(value)
 
 
@@ -132,6 +153,9 @@ def spoil(x: Any, data: Any = None) -> str:
         inner.append("spoilt")
     elif isinstance(inner, dict | Node | Point):
         (inner if isinstance(inner, dict) else vars(inner))["spoilt"] = x
+    elif isinstance(data, collections.deque | array.array | bytearray):
+        data.append(7)
+        data.reverse()
     elif isinstance(data, set):
         data.add("spoilt")
     elif isinstance(data, list):

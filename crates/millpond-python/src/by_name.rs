@@ -25,11 +25,19 @@ pub(crate) fn name_of<'py>(
     names: &Names,
     object: &Bound<'py, PyAny>,
 ) -> Option<(Bound<'py, PyString>, Bound<'py, PyString>)> {
-    let py = object.py();
     // Attributes of exact functions and classes run nothing of the user's.
     if !object.is_exact_instance_of::<PyFunction>() && !object.is_exact_instance_of::<PyType>() {
         return None;
     }
+    name_of_class(names, object)
+}
+
+/// As [`name_of`], of an object whose attributes run nothing of the user's, as the caller knows.
+pub(crate) fn name_of_class<'py>(
+    names: &Names,
+    object: &Bound<'py, PyAny>,
+) -> Option<(Bound<'py, PyString>, Bound<'py, PyString>)> {
+    let py = object.py();
     if !names.extension_registry.bind(py).is_empty() {
         return None;
     }

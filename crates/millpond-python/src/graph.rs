@@ -8,6 +8,7 @@ mod atoms;
 mod check;
 mod classes;
 mod layout;
+mod standard;
 mod tape;
 mod walk;
 mod weigh;

@@ -21,6 +21,8 @@ pub(crate) struct Names {
     pub(crate) partial: Py<PyAny>,
     /// `types.MethodType`.
     pub(crate) method_type: Py<PyAny>,
+    /// `multiprocessing.reduction._reduce_partial`.
+    reduce_partial: Py<PyAny>,
     pub(crate) remote_traceback: Py<PyAny>,
     /// `multiprocessing.pool._helper_reraises_exception`, by which the standard library sends the
     /// error of an iterable through a worker.
@@ -48,8 +50,8 @@ impl Names {
         NAMES.get_or_try_init(py, || {
             let connection = py.import("multiprocessing.connection")?;
             let queues = py.import("multiprocessing.queues")?;
-            let stock_pickler =
-                py.import("multiprocessing.reduction")?.getattr("ForkingPickler")?;
+            let reduction = py.import("multiprocessing.reduction")?;
+            let stock_pickler = reduction.getattr("ForkingPickler")?;
             let stock_dumps = stock_pickler.getattr("dumps")?.getattr("__func__")?;
             let pickle = py.import("pickle")?;
             let pool = py.import("multiprocessing.pool")?;
@@ -66,6 +68,7 @@ impl Names {
                     .unbind(),
                 loads: pickle.getattr("loads")?.unbind(),
                 bytes_io: py.import("io")?.getattr("BytesIO")?.unbind(),
+                reduce_partial: reduction.getattr("_reduce_partial")?.unbind(),
                 partial: py.import("functools")?.getattr("partial")?.unbind(),
                 method_type: py.import("types")?.getattr("MethodType")?.unbind(),
                 remote_traceback: pool.getattr("RemoteTraceback")?.unbind(),
@@ -101,6 +104,14 @@ impl Names {
         let py = class.py();
         Ok(self.reducers[0].bind(py).contains(class)?
             || self.reducers[1].bind(py).contains(class)?)
+    }
+
+    /// Tells whether partials are pickled by the reducer that multiprocessing has registered.
+    pub(crate) fn has_stock_partials(&self, py: Python<'_>) -> bool {
+        let [general, own] = &self.reducers;
+        let registered = own.bind(py).get_item(&self.partial).ok().flatten();
+        !general.bind(py).contains(&self.partial).unwrap_or(true)
+            && registered.is_some_and(|found| found.is(&self.reduce_partial))
     }
 
     /// Tells whether a function is one by which dataclasses with slots pickle themselves.

@@ -49,7 +49,7 @@ enum Evidence {
         witness: Witness,
         allocated: isize,
     },
-    Graph(Proof),
+    Graph(Box<Proof>),
 }
 
 /// A part, and which of its copies: equal parts of one task are stored once and arrive as many.
@@ -246,7 +246,8 @@ impl Inner {
             let roots: Vec<_> = roots.iter().collect();
             // What is opaque here, for example because of a class that is another in this process,
             // is loaded for each task.
-            return Proof::take(py, &roots, Side::Worker).map_or(Evidence::None, Evidence::Graph);
+            return Proof::take(py, &roots, Side::Worker)
+                .map_or(Evidence::None, |proof| Evidence::Graph(Box::new(proof)));
         }
         let Some(items) = Items::of(live) else { return Evidence::None };
         let is_packed = kind != PartKind::Pickle;

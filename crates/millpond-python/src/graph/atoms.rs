@@ -9,7 +9,8 @@ use crate::names::Names;
 
 /// Types by module and name. Each is written in C, immutable, and has no weak references and no
 /// attributes of an instance's own; what it is pickled as is made of atoms.
-const TYPES: [(&str, &str); 5] = [
+const TYPES: [(&str, &str); 6] = [
+    ("datetime", "timezone"),
     ("datetime", "date"),
     ("datetime", "timedelta"),
     ("datetime", "datetime"),
@@ -21,8 +22,10 @@ const TYPES: [(&str, &str); 5] = [
 #[derive(Default)]
 pub(super) struct KnownAtoms {
     types: Vec<usize>,
-    /// Those with a time zone, which may be anything.
+    /// Those that may have a time zone, which may be anything.
     zoned: Vec<usize>,
+    /// The type of time zones of a fixed offset.
+    zone: Option<usize>,
 }
 
 impl KnownAtoms {
@@ -34,6 +37,9 @@ impl KnownAtoms {
                 continue;
             }
             known.types.push(class.as_ptr().addr());
+            if name == "timezone" {
+                known.zone = Some(class.as_ptr().addr());
+            }
             if name == "datetime" || name == "time" {
                 known.zoned.push(class.as_ptr().addr());
             }
@@ -41,7 +47,7 @@ impl KnownAtoms {
         known
     }
 
-    /// Tells whether an object is such an atom: one with a time zone is none.
+    /// Tells whether an object is such an atom: one with a time zone is, if the zone is one.
     ///
     /// # Safety
     /// `object` is alive.
@@ -54,7 +60,17 @@ impl KnownAtoms {
         // SAFETY: as above. The attribute of an exact type in C runs nothing of the user's.
         let object = unsafe { Borrowed::from_ptr(py, object) };
         !self.zoned.contains(&class)
-            || object.getattr(pyo3::intern!(py, "tzinfo")).is_ok_and(|zone| zone.is_none())
+            || object.getattr(pyo3::intern!(py, "tzinfo")).is_ok_and(|zone| {
+                // SAFETY: the zone is alive.
+                zone.is_none() || unsafe { self.is_zone(zone.as_ptr()) }
+            })
+    }
+
+    /// # Safety
+    /// `zone` is alive.
+    unsafe fn is_zone(&self, zone: *mut ffi::PyObject) -> bool {
+        // SAFETY: the caller's duty.
+        self.zone.is_some_and(|class| class == unsafe { ffi::Py_TYPE(zone) }.addr())
     }
 
     /// Tells whether the same types are atoms now.
@@ -63,7 +79,20 @@ impl KnownAtoms {
     }
 }
 
-fn imported<'py>(py: Python<'py>, module: &str, name: &str) -> Option<Bound<'py, PyType>> {
+pub(super) fn imported<'py>(
+    py: Python<'py>,
+    module: &str,
+    name: &str,
+) -> Option<Bound<'py, PyType>> {
+    attribute(py, module, name)?.cast_into_exact().ok()
+}
+
+/// Returns what a module that is imported calls by a name.
+pub(super) fn attribute<'py>(
+    py: Python<'py>,
+    module: &str,
+    name: &str,
+) -> Option<Bound<'py, PyAny>> {
     // SAFETY: the GIL is held; the dict of modules is borrowed from the interpreter.
     let modules = unsafe {
         Bound::from_borrowed_ptr_or_opt(py, ffi::PyImport_GetModuleDict())?
@@ -71,7 +100,7 @@ fn imported<'py>(py: Python<'py>, module: &str, name: &str) -> Option<Bound<'py,
             .ok()?
     };
     let module = modules.get_item(module).ok()??;
-    module.getattr(name).ok()?.cast_into_exact().ok()
+    module.getattr(name).ok()
 }
 
 /// The modules have versions of these types in Python, too, for interpreters without those in C.

@@ -8,6 +8,7 @@ use pyo3::types::{PyString, PyType};
 use super::atoms::KnownAtoms;
 use super::classes::Class;
 use super::layout;
+use super::standard::{self, StandardTypes};
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Proof, Side};
 use super::walk::{NoCollection, dict_of, slice_of, slot};
 use crate::by_name;
@@ -24,7 +25,10 @@ impl Proof {
         self.roots.len() == roots.len()
             && self.roots.iter().zip(roots).all(|(&known, root)| known == root.as_ptr().addr())
             && self.known_atoms.are_same(&KnownAtoms::of(py, names))
-            && self.nodes_hold(py, names)
+            && {
+                let standard = StandardTypes::of(py, names);
+                self.standard.are_same(&standard) && self.nodes_hold(py, names, &standard)
+            }
     }
 
     /// Tells whether all names still lead to the functions and classes of the graph, and whether these
@@ -32,12 +36,18 @@ impl Proof {
     /// proved; what a program does to its modules changes no node of it.
     pub(crate) fn names_hold(&self, py: Python<'_>) -> bool {
         let Ok(names) = Names::get(py) else { return false };
+        let standard = StandardTypes::of(py, names);
         self.named.iter().zip(&self.names).all(|(&address, (module, name))| {
             let node = std::ptr::with_exposed_provenance_mut::<ffi::PyObject>(address);
             // SAFETY: the graph holds the node, and the caller the graph.
             let object = unsafe { Bound::from_borrowed_ptr(py, node) };
-            let is_found = by_name::name_of(names, &object)
-                .is_some_and(|(now, called)| is_text(&now, module) && is_text(&called, name));
+            let found = if standard.is_member(&object) {
+                standard.member(names, &object).map(|member| (member.module, member.name))
+            } else {
+                by_name::name_of(names, &object)
+            };
+            let is_found =
+                found.is_some_and(|(now, called)| is_text(&now, module) && is_text(&called, name));
             let index = self.classes.iter().position(|class| class.address == address);
             is_found
                 && index.is_none_or(|index| {
@@ -46,7 +56,7 @@ impl Proof {
         })
     }
 
-    fn nodes_hold(&self, py: Python<'_>, names: &Names) -> bool {
+    fn nodes_hold(&self, py: Python<'_>, names: &Names, standard: &StandardTypes) -> bool {
         let is_worker = self.side == Side::Worker;
         let mut is_class_checked = vec![false; self.classes.len()];
         let mut rest = self.tape.as_slice();
@@ -63,7 +73,7 @@ impl Proof {
                 }
                 let kind = Kind::from_word(*word);
                 if is_worker
-                    && kind != Kind::Named
+                    && !matches!(kind, Kind::Named | Kind::Member)
                     && (ffi::Py_REFCNT(node) as usize != *refcount || layout::has_weakref(node))
                 {
                     return false;
@@ -83,6 +93,40 @@ impl Proof {
                     Kind::Dict => {
                         (!is_worker || layout::dict_table(node) == (*first, *second))
                             && is_same_dict(node, children)
+                    }
+                    Kind::DefaultDict => {
+                        let (factory, entries) = children.split_last().unwrap_or((&0, &[]));
+                        let object = Bound::from_borrowed_ptr(py, node);
+                        (!is_worker || layout::dict_table(node) == (*first, *second))
+                            && is_same_dict(node, entries)
+                            && standard::factory_of(&object)
+                                .is_some_and(|now| now.as_ptr().addr() == *factory)
+                    }
+                    Kind::OrderedDict | Kind::Deque => {
+                        let object = Bound::from_borrowed_ptr(py, node);
+                        let mut rest = children.iter();
+                        layout::ordered_state(node, kind, is_worker) == [*first, *second]
+                            && (kind == Kind::Deque || !standard::has_attributes(&object))
+                            && standard::for_each_held(&object, kind, |item| {
+                                rest.next() == Some(&item.addr())
+                            })
+                            && rest.next().is_none()
+                    }
+                    Kind::Array => {
+                        let array = layout::array(node);
+                        array.description == children[1]
+                            && (!is_worker || (array.exports == 0 && array.allocated == *second))
+                            && array.bytes == &self.bytes[children[0]..children[0] + first]
+                    }
+                    Kind::Partial => {
+                        let object = Bound::from_borrowed_ptr(py, node);
+                        standard::partial_parts(&object).is_some_and(|parts| {
+                            parts.iter().zip(children).all(|(p, known)| p.as_ptr().addr() == *known)
+                        })
+                    }
+                    Kind::Member => {
+                        let object = Bound::from_borrowed_ptr(py, node);
+                        self.is_same_member(&object, names, standard, children)
                     }
                     Kind::Set => is_same_set(node, children, *first, *second),
                     Kind::ByteArray => {
@@ -117,6 +161,21 @@ impl Proof {
         }
         debug_assert!(rest.is_empty(), "a node has {HEAD_LEN} words and its children");
         true
+    }
+
+    fn is_same_member(
+        &self,
+        object: &Bound<'_, PyAny>,
+        names: &Names,
+        standard: &StandardTypes,
+        children: &[usize],
+    ) -> bool {
+        let (module, name) = &self.names[children[0]];
+        standard.member(names, object).is_some_and(|now| {
+            is_text(&now.module, module)
+                && is_text(&now.name, name)
+                && now.value.as_ptr().addr() == children[1]
+        })
     }
 
     /// A class may have been changed, or another may lie at its address by now.

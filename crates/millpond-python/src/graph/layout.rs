@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::tape::Kind;
 
 /// `PyDictObject` (Include/cpython/dictobject.h, CPython 3.11 to 3.14). The fourth word has another
 /// name in 3.14.
@@ -87,4 +90,132 @@ pub(super) unsafe fn has_weakref(object: *mut ffi::PyObject) -> bool {
         offset != 0
             && !object.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>().read().is_null()
     }
+}
+
+/// `dequeobject` (Modules/_collectionsmodule.c, CPython 3.11 to 3.14), as far as it is read.
+#[repr(C)]
+struct DequeObject {
+    base: ffi::PyVarObject,
+    left_block: *mut c_void,
+    right_block: *mut c_void,
+    left_index: ffi::Py_ssize_t,
+    right_index: ffi::Py_ssize_t,
+    /// Counts the changes of the indices.
+    state: usize,
+    maxlen: ffi::Py_ssize_t,
+}
+
+/// `arrayobject` (Modules/arraymodule.c, CPython 3.11 to 3.14).
+#[repr(C)]
+struct ArrayObject {
+    base: ffi::PyVarObject,
+    items: *mut u8,
+    allocated: ffi::Py_ssize_t,
+    description: *const ArrayDescription,
+    weakrefs: *mut ffi::PyObject,
+    exports: ffi::Py_ssize_t,
+}
+
+/// `struct arraydescr` (Modules/arraymodule.c), as far as it is read.
+#[repr(C)]
+struct ArrayDescription {
+    typecode: u8,
+    item_len: std::ffi::c_int,
+}
+
+/// What an `array.array` holds.
+pub(super) struct Array<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) allocated: usize,
+    pub(super) exports: usize,
+    /// Stands for the type of its items.
+    pub(super) description: usize,
+}
+
+/// Reads an array.
+///
+/// # Safety
+/// `array` is a live array of the type for which [`is_array_known`] has said yes, and nothing changes
+/// it as long as the bytes are used.
+pub(super) unsafe fn array<'a>(array: *mut ffi::PyObject) -> Array<'a> {
+    // SAFETY: the caller's duty.
+    unsafe {
+        let object = &*array.cast::<ArrayObject>();
+        let len = ffi::Py_SIZE(array) as usize * (*object.description).item_len as usize;
+        let bytes =
+            if len == 0 { &[] } else { std::slice::from_raw_parts(object.items.cast_const(), len) };
+        Array {
+            bytes,
+            allocated: object.allocated as usize,
+            exports: object.exports as usize,
+            description: object.description.addr(),
+        }
+    }
+}
+
+/// State of a deque or an OrderedDict that its items do not show: what the parent's pickle depends on,
+/// and on a worker's side all that a program could find out.
+///
+/// # Safety
+/// `node` is a live deque or OrderedDict of a type that is known.
+pub(super) unsafe fn ordered_state(
+    node: *mut ffi::PyObject,
+    kind: Kind,
+    is_worker: bool,
+) -> [usize; 2] {
+    // SAFETY: the caller's duty; an OrderedDict begins with a dict.
+    unsafe {
+        if kind == Kind::Deque {
+            let deque = &*node.cast::<DequeObject>();
+            [deque.maxlen as usize, if is_worker { deque.state } else { 0 }]
+        } else if is_worker {
+            let (keys, entries) = dict_table(node);
+            [keys, entries]
+        } else {
+            [0, 0]
+        }
+    }
+}
+
+/// Tells whether deques look in this interpreter as they are described here.
+pub(super) fn is_deque_known(class: &Bound<'_, PyType>) -> bool {
+    static IS_KNOWN: OnceLock<bool> = OnceLock::new();
+    let check = || -> PyResult<bool> {
+        let deque = class.call1(((1, 2), 7))?;
+        for item in 3..6 {
+            deque.call_method1("append", (item,))?;
+        }
+        deque.call_method0("popleft")?;
+        // SAFETY: the deque is alive and longer than what is read; that its words mean what they are
+        // taken for is what is being found out, and none is followed.
+        let read = unsafe { &*deque.as_ptr().cast::<DequeObject>() };
+        Ok(read.maxlen == 7
+            && read.state == 6
+            && read.base.ob_size == 4
+            && read.right_index - read.left_index == 3
+            && read.left_block == read.right_block)
+    };
+    *IS_KNOWN.get_or_init(|| check().unwrap_or(false))
+}
+
+/// Tells whether arrays look in this interpreter as they are described here.
+pub(super) fn is_array_known(class: &Bound<'_, PyType>) -> bool {
+    static IS_KNOWN: OnceLock<bool> = OnceLock::new();
+    let check = || -> PyResult<bool> {
+        let array = class.call1(("h", vec![1, 2, 3]))?;
+        let (address, len): (usize, isize) = array.call_method0("buffer_info")?.extract()?;
+        // SAFETY: the array is alive and longer than what is read; its description is followed only
+        // where the words before it agree with what the array says of itself.
+        unsafe {
+            let read = &*array.as_ptr().cast::<ArrayObject>();
+            Ok(read.items.addr() == address
+                && read.base.ob_size == len
+                && read.allocated >= len
+                && read.exports == 0
+                && read.weakrefs.is_null()
+                && (*read.description).typecode == b'h'
+                && (*read.description).item_len == 2)
+        }
+    };
+    *IS_KNOWN.get_or_init(|| check().unwrap_or(false))
 }

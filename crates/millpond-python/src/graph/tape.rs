@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 
 use super::atoms::KnownAtoms;
 use super::classes::Class;
+use super::standard::StandardTypes;
 
 /// Whose graph it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,15 @@ pub(super) enum Kind {
     Instance,
     /// A function or class, which pickle names.
     Named,
+    /// A `defaultdict`: its factory comes after its entries.
+    DefaultDict,
+    OrderedDict,
+    Deque,
+    /// An `array.array`.
+    Array,
+    Partial,
+    /// A member of an enum, which pickle finds by its class's name and its value.
+    Member,
 }
 
 impl Kind {
@@ -49,12 +59,18 @@ impl Kind {
             3 => Self::Set,
             4 => Self::ByteArray,
             5 => Self::Instance,
+            7 => Self::DefaultDict,
+            8 => Self::OrderedDict,
+            9 => Self::Deque,
+            10 => Self::Array,
+            11 => Self::Partial,
+            12 => Self::Member,
             _ => Self::Named,
         }
     }
 }
 
-pub(super) const KIND_BITS: usize = 3;
+pub(super) const KIND_BITS: usize = 4;
 pub(super) const KIND_MASK: usize = (1 << KIND_BITS) - 1;
 
 /// Words of a node before its children: kind and number of children, address, type, reference count,
@@ -69,7 +85,7 @@ pub(crate) struct Proof {
     pub(super) tape: Vec<usize>,
     /// References to atoms, one for each place that holds one.
     pub(super) atoms: Vec<*mut ffi::PyObject>,
-    /// Contents of byte arrays, one behind the other.
+    /// Contents of byte arrays and arrays, one behind the other.
     pub(super) bytes: Vec<u8>,
     pub(super) classes: Vec<Class>,
     /// Module and name of each named node.
@@ -77,6 +93,7 @@ pub(crate) struct Proof {
     /// Addresses of the named nodes, in the same order.
     pub(super) named: Vec<usize>,
     pub(super) known_atoms: KnownAtoms,
+    pub(super) standard: StandardTypes,
     pub(super) node_count: usize,
     addresses: OnceLock<Vec<usize>>,
 }
@@ -99,6 +116,7 @@ impl Proof {
             names: Vec::new(),
             named: Vec::new(),
             known_atoms: KnownAtoms::default(),
+            standard: StandardTypes::default(),
             node_count: 0,
             addresses: OnceLock::new(),
         }

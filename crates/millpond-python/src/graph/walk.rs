@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyFunction, PyType};
 use super::atoms::KnownAtoms;
 use super::classes::{self, Class};
 use super::layout;
+use super::standard::{self, StandardTypes};
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Opaque, Proof, Side};
 use super::weigh::instance_dict;
 use crate::by_name;
@@ -57,6 +58,7 @@ pub(super) type Addresses = HashSet<usize, BuildHasherDefault<AddressHasher>>;
 struct Walk<'py> {
     py: Python<'py>,
     atoms: KnownAtoms,
+    standard: StandardTypes,
     names: &'static Names,
     proof: Proof,
     visited: Addresses,
@@ -81,6 +83,7 @@ impl Proof {
         let mut walk = Walk {
             py,
             atoms: KnownAtoms::of(py, names),
+            standard: StandardTypes::of(py, names),
             names,
             proof,
             visited: Addresses::default(),
@@ -96,6 +99,7 @@ impl Proof {
             unsafe { walk.node(node)? };
         }
         walk.proof.known_atoms = walk.atoms;
+        walk.proof.standard = walk.standard;
         Ok(walk.proof)
     }
 }
@@ -182,18 +186,113 @@ impl<'py> Walk<'py> {
                 self.proof.tape.push(at);
                 return Ok(());
             }
+            if let Some(kind) = self.standard.kind_of(&object) {
+                return self.standard(&object, kind);
+            }
+            if self.standard.is_member(&object) {
+                return self.member(&object);
+            }
             self.instance(&object)
         }
     }
 
+    /// Writes down a container of the standard library.
+    unsafe fn standard(&mut self, object: &Bound<'py, PyAny>, kind: Kind) -> Result<(), Opaque> {
+        let is_worker = self.proof.side == Side::Worker;
+        let node = object.as_ptr();
+        // SAFETY: the caller gives a live object, of a type whose layout is known.
+        unsafe {
+            match kind {
+                Kind::DefaultDict => {
+                    let factory = standard::factory_of(object);
+                    let factory =
+                        factory.ok_or_else(|| Opaque("a defaultdict has no factory".to_owned()))?;
+                    self.entries(node, Kind::DefaultDict, 1)?;
+                    self.each(&[factory.as_ptr()])
+                }
+                Kind::OrderedDict | Kind::Deque => {
+                    if kind == Kind::OrderedDict && standard::has_attributes(object) {
+                        return Err(Opaque("an OrderedDict has attributes".to_owned()));
+                    }
+                    let state = layout::ordered_state(node, kind, is_worker);
+                    // The reference count is read before the iterator has one of its own.
+                    self.head(node, kind, 0, state);
+                    let at = self.proof.tape.len() - HEAD_LEN;
+                    let mut outcome = Ok(());
+                    let mut is_key = kind == Kind::OrderedDict;
+                    let is_whole = standard::for_each_held(object, kind, |item| {
+                        outcome = if is_key { self.hashed(item) } else { Ok(()) }
+                            .and_then(|()| self.each(&[item]));
+                        is_key = kind == Kind::OrderedDict && !is_key;
+                        outcome.is_ok()
+                    });
+                    outcome?;
+                    if !is_whole {
+                        return Err(Opaque("a container could not be read".to_owned()));
+                    }
+                    let len = self.proof.tape.len() - at - HEAD_LEN;
+                    self.proof.tape[at] = kind as usize | (len << KIND_BITS);
+                    Ok(())
+                }
+                Kind::Array => {
+                    let array = layout::array(node);
+                    if array.exports != 0 && is_worker {
+                        return Err(Opaque("an array is exported".to_owned()));
+                    }
+                    let at = self.proof.bytes.len();
+                    let allocated = if is_worker { array.allocated } else { 0 };
+                    self.proof.bytes.extend_from_slice(array.bytes);
+                    self.head(node, kind, 2, [array.bytes.len(), allocated]);
+                    self.proof.tape.extend_from_slice(&[at, array.description]);
+                    Ok(())
+                }
+                _ => {
+                    let parts = standard::partial_parts(object)
+                        .ok_or_else(|| Opaque("a partial has attributes".to_owned()))?;
+                    let parts = parts.map(|part| part.as_ptr());
+                    self.head(node, Kind::Partial, parts.len(), [0, 0]);
+                    self.each(&parts)
+                }
+            }
+        }
+    }
+
+    fn member(&mut self, object: &Bound<'py, PyAny>) -> Result<(), Opaque> {
+        let member = self.standard.member(self.names, object).ok_or_else(|| {
+            let class = classes::name_of(&object.get_type());
+            Opaque(format!("{class}: a member is not found by its value"))
+        })?;
+        self.head(object.as_ptr(), Kind::Member, 2, [0, 0]);
+        let at = self.proof.tape.len() - HEAD_LEN;
+        // A member has references from all over the program.
+        self.proof.tape[at + 3] = 0;
+        self.proof.tape.push(self.proof.names.len());
+        self.proof.names.push((member.module.unbind(), member.name.unbind()));
+        self.proof.named.push(object.as_ptr().addr());
+        self.proof.tape.push(member.value.as_ptr().addr());
+        // SAFETY: the value is alive.
+        unsafe { self.child(member.value.as_ptr()) }
+    }
+
     unsafe fn dict(&mut self, dict: *mut ffi::PyObject) -> Result<(), Opaque> {
+        // SAFETY: the caller's duty.
+        unsafe { self.entries(dict, Kind::Dict, 0) }
+    }
+
+    /// Writes down the entries of a dict; `more` children will follow.
+    unsafe fn entries(
+        &mut self,
+        dict: *mut ffi::PyObject,
+        kind: Kind,
+        more: usize,
+    ) -> Result<(), Opaque> {
         // SAFETY: the caller gives a live dict, whose layout is known; PyDict_Next gives borrowed
         // references, and nothing changes the dict meanwhile.
         unsafe {
-            let len = 2 * ffi::PyDict_Size(dict) as usize;
+            let len = 2 * ffi::PyDict_Size(dict) as usize + more;
             let (keys, entries) =
                 if self.proof.side == Side::Worker { layout::dict_table(dict) } else { (0, 0) };
-            self.head(dict, Kind::Dict, len, [keys, entries]);
+            self.head(dict, kind, len, [keys, entries]);
             let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
             while ffi::PyDict_Next(dict, &raw mut at, &raw mut key, &raw mut value) != 0 {
                 self.hashed(key)?;

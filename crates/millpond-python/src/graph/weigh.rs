@@ -5,6 +5,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
+use super::atoms::imported;
 use super::classes::{Class, has_forbidden};
 use super::walk::{Addresses, is_atom, slice_of};
 use crate::buffers;
@@ -66,7 +67,8 @@ impl Look<'_> {
                 let items = (&raw mut (*tuple).ob_item).cast();
                 return self.each(slice_of(items, ffi::Py_SIZE(node) as usize));
             }
-            if ffi::PyDict_CheckExact(node) != 0 {
+            // Subclasses too: what they weigh is a guess, and what they are is found out later.
+            if ffi::PyDict_Check(node) != 0 {
                 return self.dict(node);
             }
             if ffi::PyAnySet_CheckExact(node) != 0 {
@@ -79,6 +81,14 @@ impl Look<'_> {
                         }
                     }
                 }
+                return;
+            }
+            if ffi::Py_TYPE(node) == &raw mut ffi::PyByteArray_Type {
+                self.count += ffi::Py_SIZE(node) as usize / TEXT_LEN;
+                return;
+            }
+            if let Some(weight) = weight_of_standard(self.py, node) {
+                self.count += weight;
                 return;
             }
             // The instance holds its dict too.
@@ -237,4 +247,23 @@ pub(crate) fn is_simple(objects: &[&Bound<'_, PyAny>], apart: &[Bound<'_, PyAny>
         }
     }
     true
+}
+
+/// Returns what a deque or an array weighs; `None` for all else.
+///
+/// # Safety
+/// `object` is alive.
+unsafe fn weight_of_standard(py: Python<'_>, object: *mut ffi::PyObject) -> Option<usize> {
+    // SAFETY: the caller's duty.
+    let object = unsafe { Borrowed::from_ptr(py, object) };
+    let class = object.get_type();
+    let is = |module, name| imported(py, module, name).is_some_and(|known| class.is(&known));
+    if is("collections", "deque") {
+        return object.len().ok();
+    }
+    if is("array", "array") {
+        let item_len: usize = object.getattr(pyo3::intern!(py, "itemsize")).ok()?.extract().ok()?;
+        return Some(object.len().ok()? * item_len / TEXT_LEN);
+    }
+    None
 }

@@ -253,5 +253,5 @@ impl Parts {
 
 /// The evidence of a graph.
 pub(super) fn graph_evidence(proof: crate::graph::Proof) -> Evidence {
-    Evidence::Graph { proof, memo: OnceLock::<HashMap<usize, u32>>::new() }
+    Evidence::Graph { proof: Box::new(proof), memo: OnceLock::<HashMap<usize, u32>>::new() }
 }

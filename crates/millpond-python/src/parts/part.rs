@@ -37,7 +37,7 @@ pub(crate) enum Evidence {
     /// A list or tuple of atoms; address and position of those that pickle memoizes.
     Flat { is_list: bool, witness: Witness, memoized: HashMap<usize, u32> },
     /// Any graph; address and number in pickle's memo of its nodes, made when first asked for.
-    Graph { proof: Proof, memo: OnceLock<HashMap<usize, u32>> },
+    Graph { proof: Box<Proof>, memo: OnceLock<HashMap<usize, u32>> },
 }
 
 impl Part {
