@@ -33,8 +33,14 @@ build: $(STAMP) ## Make the virtual environment and build Millpond into it
 demo: build ## The founding question's two programs on both pools, in fork and in spawn
 	$(BIN)/python -m millpond demo $(DEMO_ARGS)
 
-bench: build ## Every workload side by side with multiprocessing.Pool
-	$(BIN)/python -m millpond bench $(BENCH_ARGS)
+# Ray is large, and there is not one for every Python: without it the rest is measured.
+$(VENV)/.peers: requirements-bench.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
+	$(BIN)/python -m pip install --quiet 'ray>=2.50,<3' || echo 'ray is not measured' >&2
+	@touch $@
+
+bench: build $(VENV)/.peers ## Every workload side by side with multiprocessing.Pool and its peers
+	$(BIN)/python -m millpond bench --peers $(BENCH_ARGS)
 
 test: test-rust test-models test-python ## All tests
 

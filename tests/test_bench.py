@@ -33,7 +33,7 @@ def test_one_workload_makes_one_line_and_one_entry(tmp_path: Path) -> None:
     for fact in ("processor", "cores", "system", "python", "millpond"):
         assert f"- {fact}: " in ended.stdout
     header, rule, line = ended.stdout.splitlines()[-3:]
-    assert header.count("|") == rule.count("|") == line.count("|") == 7
+    assert header.count("|") == rule.count("|") == line.count("|") == 8
     assert "(`apply`)" in line
     assert line.split("|")[-2].strip() in ("met", "missed")
     document = json.loads(file.read_text())

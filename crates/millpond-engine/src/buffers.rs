@@ -5,7 +5,7 @@
 //! sees, and the owner of the memory leaves it alone until it is given back: see the leases in
 //! `crates/millpond-table/README.md`.
 
-use millpond_sys::file_range::{punch_hole, write_all_at};
+use millpond_sys::file_range::punch_hole;
 use millpond_sys::mapping::page_size;
 use millpond_sys::private_copy::{Original, PrivateCopy};
 use millpond_table::{Block, LEASE_COUNT, StoreId};
@@ -59,9 +59,14 @@ impl<T: Send + 'static> Engine<T> {
     /// If it is shorter than [`BUFFER_LEN_MIN`].
     pub fn store_buffer(&self, bytes: &[u8], kind: u64, tag: u64) -> Result<StoreId> {
         assert!(bytes.len() >= BUFFER_LEN_MIN, "a buffer of {} bytes", bytes.len());
-        let block = self.shared.lock().space.allocate(bytes.len() as u64 + 1)?;
+        let (block, writer) = {
+            let space = &mut self.shared.lock().space;
+            let block = space.allocate(bytes.len() as u64 + 1)?;
+            let writer = space.writer(&block);
+            (block, writer)
+        };
         // Without the lock: the block is nobody else's yet.
-        let written = write_with_end(&self.shared.arena, &block, bytes);
+        let written = writer.write_with_end(bytes);
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         if let Err(error) = written {
@@ -136,12 +141,6 @@ fn punch(copy: PrivateCopy) {
     drop(copy);
 }
 
-fn write_with_end(file: &std::os::fd::OwnedFd, block: &Block, bytes: &[u8]) -> Result<()> {
-    use std::os::fd::AsFd;
-    write_all_at(file.as_fd(), block.offset, bytes)?;
-    Ok(write_all_at(file.as_fd(), block.offset + bytes.len() as u64, &[0])?)
-}
-
 /// What a worker has lent, by index.
 #[derive(Debug, Default)]
 pub(crate) struct Lendings {
@@ -198,7 +197,7 @@ impl Worker {
         out.resize_with(LEASE_COUNT, || None);
         let Some(index) = out.iter().position(Option::is_none) else { return Ok(None) };
         let block = self.results.allocate(bytes.len() as u64 + 1)?;
-        if let Err(error) = self.results.write_with_end(&block, bytes) {
+        if let Err(error) = self.results.writer(&block).write_with_end(bytes) {
             self.results.give_back(block);
             return Err(error);
         }
@@ -232,13 +231,6 @@ impl Worker {
                 self.results.give_back(block);
             }
         }
-    }
-}
-
-impl crate::space::Space {
-    fn write_with_end(&mut self, block: &Block, bytes: &[u8]) -> Result<()> {
-        self.write(block, block.offset, bytes)?;
-        self.write(block, block.offset + bytes.len() as u64, &[0])
     }
 }
 

@@ -18,6 +18,9 @@ NAMES = (
     "default",
     "list1m-apply",
     "dict1m",
+    "array100m",
+    "arguments8m",
+    "results8m",
 )
 """The workloads in the order of the table; `millpond.bench.workloads` holds what they do."""
 
@@ -39,6 +42,16 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--quick", action="store_true", help="3 repeats in place of 5")
     command.add_argument(
+        "--peers",
+        action="store_true",
+        help="run the workloads with much data on mpire, joblib and ray too, if they are installed",
+    )
+    command.add_argument(
+        "--curve",
+        action="store_true",
+        help="print instead what a task costs by the size of what is bound, from 10^3 to 10^7",
+    )
+    command.add_argument(
         "--json", type=output_file, metavar="FILE", help="write all measurements to FILE"
     )
     command.add_argument(
@@ -54,6 +67,10 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out `bench`; the exit code."""
     from millpond.bench.command import measure
+    from millpond.bench.curve import draw
+
+    if arguments.curve:
+        return draw()
 
     chosen = [name for name in NAMES if arguments.only is None or name in arguments.only]
-    return measure(chosen, arguments.quick, arguments.json)
+    return measure(chosen, arguments.quick, arguments.json, arguments.peers)

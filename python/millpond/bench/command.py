@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -20,10 +21,11 @@ LIMIT_S = 900.0
 """No workload takes a tenth of this on a slow machine: longer is a hang."""
 
 
-def in_own_interpreter(workload: type[Workload], repeats: int) -> Result:
+def in_own_interpreter(workload: type[Workload], repeats: int, peers: bool) -> Result:
     """Measure one workload; a crash or a hang there is a result as well."""
+    options = [workload.name, str(repeats), "yes" if peers else "no"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "millpond.bench.one", workload.name, str(repeats)],
+        [sys.executable, "-m", "millpond.bench.one", *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -40,19 +42,23 @@ def in_own_interpreter(workload: type[Workload], repeats: int) -> Result:
     if process.returncode != 0:
         return Result(workload, failure=f"ended with {process.returncode}")
     times_s = json.loads(output.splitlines()[-1])
-    return Result(workload, times_s[STDLIB], times_s[MILLPOND])
+    stdlib_s, millpond_s = times_s.pop(STDLIB), times_s.pop(MILLPOND)
+    return Result(workload, stdlib_s, millpond_s, times_s)
 
 
-def measure(names: Sequence[str], quick: bool, json_file: Path | None) -> int:
+def measure(names: Sequence[str], quick: bool, json_file: Path | None, peers: bool) -> int:
     """Measure the workloads and print the table; the exit code is 1 if one of them failed."""
     facts = machine()
     print(heading(facts), flush=True)
     results = []
     for name in names:
         workload = WORKLOADS[name]
+        if workload.requires and not importlib.util.find_spec(workload.requires):
+            print(f"{name}: left out, {workload.requires} is not installed", file=sys.stderr)
+            continue
         repeats = min(workload.repeats_full, workload.repeats_quick if quick else REPEATS)
         print(f"{name}: {repeats} repeats on each pool", file=sys.stderr, flush=True)
-        results.append(in_own_interpreter(workload, repeats))
+        results.append(in_own_interpreter(workload, repeats, peers))
     print(table(results), flush=True)
     if json_file is not None:
         try:

@@ -17,6 +17,7 @@ class Dict1M(Workload):
     """Each repeat has a fresh pool and a fresh dict, so nothing is left from the one before."""
 
     name = "dict1m"
+    with_peers = True
     title = "dict of 1 M entries bound in partial, imap of 20"
     goal = Goal(0.15, "time <= 0.15")
     repeats_full = 3  # some fifteen seconds each

@@ -17,6 +17,7 @@ class List10M(Workload):
     """Each repeat has a fresh pool and a fresh list, so nothing is left from the one before."""
 
     name = "list10m"
+    with_peers = True
     title = "10 M list bound in partial, imap of 10"
     goal = Goal(0.15, "time <= 0.15")
     repeats_full = 3  # some ten seconds each

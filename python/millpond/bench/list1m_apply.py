@@ -17,6 +17,7 @@ class List1MApply(Workload):
     """The time of all calls together."""
 
     name = "list1m-apply"
+    with_peers = True
     title = f"1 M list bound in partial, {CALLS} x apply"
 
     def run(self, pool_class: PoolClass) -> float:

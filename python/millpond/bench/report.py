@@ -13,6 +13,7 @@ HEADER = (
     "workload",
     "multiprocessing.Pool: median (min - max)",
     "millpond.Pool: median (min - max)",
+    "peers: median",
     "time ratio",
     "goal",
     "met",
@@ -26,6 +27,7 @@ class Result:
     workload: type[Workload]
     stdlib_s: list[float] = field(default_factory=list)
     millpond_s: list[float] = field(default_factory=list)
+    peers_s: dict[str, list[float]] = field(default_factory=dict)
     failure: str | None = None
 
     @property
@@ -38,6 +40,9 @@ class Result:
         """Whether the goal was reached; None where there is none."""
         if self.workload.goal is None:
             return None
+        least = self.workload.goal.bytes_per_s_min
+        if least is not None and self.workload.bytes_of is not None and not self.failure:
+            return self.workload.bytes_of / statistics.median(self.millpond_s) >= least
         return self.ratio is not None and self.ratio <= self.workload.goal.ratio_max
 
 
@@ -55,12 +60,25 @@ def rate(per_second: float) -> str:
     return f"{round(per_second, -digits):,.0f}/s"
 
 
-def spread(times_s: Sequence[float], rate_of: int | None) -> str:
+def throughput(bytes_per_s: float) -> str:
+    """Gigabytes a second."""
+    return f"{bytes_per_s / 1e9:.2f} GB/s"
+
+
+def middle(times_s: Sequence[float], workload: type[Workload]) -> str:
+    """The median, as a time, as a rate or as a throughput."""
+    median_s = statistics.median(times_s)
+    if workload.bytes_of is not None:
+        return throughput(workload.bytes_of / median_s)
+    return duration(median_s) if workload.rate_of is None else rate(workload.rate_of / median_s)
+
+
+def spread(times_s: Sequence[float], workload: type[Workload]) -> str:
     """The median, and the least and the greatest value, as times or as rates."""
-    middle, low, high = statistics.median(times_s), min(times_s), max(times_s)
-    if rate_of is None:
-        return f"{duration(middle)} ({duration(low)} - {duration(high)})"
-    return f"{rate(rate_of / middle)} ({rate(rate_of / high)} - {rate(rate_of / low)})"
+    low, high = middle([min(times_s)], workload), middle([max(times_s)], workload)
+    if workload.rate_of is not None or workload.bytes_of is not None:
+        low, high = high, low
+    return f"{middle(times_s, workload)} ({low} - {high})"
 
 
 def row(result: Result) -> tuple[str, ...]:
@@ -70,11 +88,12 @@ def row(result: Result) -> tuple[str, ...]:
     goal = workload.goal.text if workload.goal else "-"
     met = {True: "met", False: "missed", None: "-"}[result.met]
     if result.ratio is None:
-        return title, "-", f"FAILED: {result.failure}", "-", goal, met
+        return title, "-", f"FAILED: {result.failure}", "-", "-", goal, met
     return (
         title,
-        spread(result.stdlib_s, workload.rate_of),
-        spread(result.millpond_s, workload.rate_of),
+        spread(result.stdlib_s, workload),
+        spread(result.millpond_s, workload),
+        ", ".join(f"{name} {middle(s, workload)}" for name, s in result.peers_s.items()) or "-",
         f"{result.ratio:.3f}",
         goal,
         met,
@@ -117,6 +136,7 @@ def document(facts: Mapping[str, str], results: Sequence[Result], quick: bool) -
                 "title": result.workload.title,
                 "stdlib_s": result.stdlib_s,
                 "millpond_s": result.millpond_s,
+                "peers_s": result.peers_s,
                 "ratio": result.ratio,
                 "goal": result.workload.goal.text if result.workload.goal else None,
                 "ratio_max": result.workload.goal.ratio_max if result.workload.goal else None,

@@ -25,6 +25,7 @@ class Goal:
 
     ratio_max: float
     text: str
+    bytes_per_s_min: float | None = None
 
 
 NOT_SLOWER = Goal(1.0, "not slower")
@@ -38,6 +39,12 @@ class Workload(ABC):
     goal: ClassVar[Goal | None] = None
     rate_of: ClassVar[int | None] = None
     """How many tasks `run` times, where the table shall show a rate in place of a time."""
+    bytes_of: ClassVar[int | None] = None
+    """How many bytes cross, where the table shall show gigabytes a second."""
+    requires: ClassVar[str | None] = None
+    """A package without which there is nothing to run."""
+    with_peers: ClassVar[bool] = False
+    """Whether other pools are measured too, if that is asked for."""
     repeats_full: ClassVar[int] = REPEATS
     repeats_quick: ClassVar[int] = REPEATS_QUICK
 
@@ -50,6 +57,8 @@ class Workload(ABC):
 
     def make(self, pool_class: PoolClass) -> multiprocessing.pool.Pool:
         """A pool as every workload uses it."""
+        if not issubclass(pool_class, multiprocessing.pool.Pool):
+            return pool_class()
         return pool_class(PROCESSES, context=multiprocessing.get_context(START_METHOD))
 
     def warm_pool(self, pool_class: PoolClass) -> AbstractContextManager[multiprocessing.pool.Pool]:

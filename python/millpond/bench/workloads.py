@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from millpond.bench.apply_round_trip import ApplyRoundTrip
+from millpond.bench.arrays import Arguments8M, Array100M, Results8M
 from millpond.bench.default_argument import DefaultArgument
 from millpond.bench.dict1m import Dict1M
 from millpond.bench.list1m_apply import List1MApply
@@ -21,5 +22,8 @@ ALL: tuple[type[Workload], ...] = (
     DefaultArgument,
     List1MApply,
     Dict1M,
+    Array100M,
+    Arguments8M,
+    Results8M,
 )
 WORKLOADS = {workload.name: workload for workload in ALL}

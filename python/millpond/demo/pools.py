@@ -8,8 +8,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-PoolClass = Callable[..., multiprocessing.pool.Pool]
+PoolClass = type[Any]
+"""A pool class of the standard library's kind, or one with the methods that a workload calls."""
 
 NAP_S = 0.02
 """How long a warm-up task holds its worker, so that the next one goes to another."""

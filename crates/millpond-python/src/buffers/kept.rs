@@ -21,7 +21,7 @@ const UNUSED_TIME_MAX: Duration = Duration::from_secs(1);
 /// whether they come again nobody knows, and what is not kept leaves its memory warm for the next.
 const KEPT_COUNT_MAX: usize = 64;
 const ONCE_COUNT_MAX: usize = 16;
-const ONCE_LEN_MAX: u64 = 256 << 20;
+const ONCE_LEN_MAX: u64 = 32 << 20;
 
 /// Bytes from which on a buffer is tracked; see `witness.rs`.
 const TRACKED_LEN_MIN: usize = 1 << 20;
