@@ -7,15 +7,19 @@ answer is a portrait: types, values, and which places hold one object.
 
 from __future__ import annotations
 
+import array
 import datetime
+import enum
 import sys
 import threading
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 from testkit.oracle import Pool
 
@@ -88,9 +92,27 @@ BULKS: dict[str, Callable[[int], list[Any]]] = {
     "frozen points": lambda n: [FrozenPoint(i, (i,)) for i in range(n)],
     "one opaque inside": lambda n: [*([i] for i in range(n - 1)), Opaque([1])],
     "dates": lambda n: [[datetime.date.fromordinal(i + 1), Decimal(i)] for i in range(n)],
+    "members": lambda n: [[i, (Color.RED, Color.BLUE)[i % 2]] for i in range(n)],
+    "deques": lambda n: [deque([i, [i]], 5) for i in range(n)],
+    "ordered dicts": lambda n: [OrderedDict([("a", i), (i, [i])]) for i in range(n)],
+    "default dicts": lambda n: [defaultdict(list, {i: [i]}) for i in range(n)],
+    "typed arrays": lambda n: [array.array("d", [i] * 9) for i in range(n)],
+    "partials": lambda n: [partial(work, [i], d=i) for i in range(n)],
+    "times": lambda n: [[datetime.datetime.fromtimestamp(i, OFFSET), i] for i in range(n)],
+    "numpy arrays": lambda n: [np.arange(float(n * 20)) + i for i in range(4)],
+    "views of an array": lambda n: _views(n * 20),
+    "one array twice": lambda n: [np.arange(n * 20)] * 2,
     "deep": lambda n: _deep(n),
     "shared lists": lambda n: _shared(n),
 }
+
+
+OFFSET = datetime.timezone(datetime.timedelta(hours=2))
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = 2
 
 
 @dataclass
@@ -120,6 +142,11 @@ def _deep(count: int) -> list[Any]:
     return flat
 
 
+def _views(count: int) -> list[Any]:
+    array = np.arange(float(count))
+    return [array, array[:], array[1:], array.reshape(-1, 2).T]
+
+
 def _shared(count: int) -> list[Any]:
     inner: list[Any] = ["shared"]
     return [inner if at % 3 else [at, inner] for at in range(count)]
@@ -143,7 +170,7 @@ bulks = st.builds(
 leaves = st.one_of(
     st.builds(Atom, atoms),
     bulks,
-    st.builds(LongText, st.just(70_000)),
+    st.builds(LongText, st.sampled_from([70_000, 140_000])),
     st.builds(Again, st.integers(0, 6)),
 )
 structures = st.recursive(
@@ -263,6 +290,14 @@ ACTIONS: dict[str, Callable[[list[Any]], object]] = {
     "copy of an atom": lambda d: (
         d.__setitem__(0, "".join(list(d[0]))) if d and type(d[0]) is str else None
     ),
+    "write into arrays": lambda d: [
+        part.__setitem__(0, 9) for part in d if isinstance(part, np.ndarray)
+    ],
+    "write through a base": lambda d: [
+        part.data.cast("B").__setitem__(8, 1)
+        for part in d
+        if isinstance(part, np.ndarray) and part.flags.c_contiguous and part.ndim == 1
+    ],
     "same length, other content": lambda d: d.__setitem__(slice(None), [7] * len(d)),
 }
 RETENTIONS = [

@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from testkit.oracle import Failure, Pool, Program, assert_same, run_both
 
 SINGLE = (bool, type(None), type(...), type(NotImplemented))
@@ -48,6 +49,11 @@ def portrait(value: object, *, atoms: bool = False) -> str:
             return f"partial({draw(node.func)}, {draw(node.args)}, {draw(node.keywords)})"
         if isinstance(node, types.MethodType):
             return f"{node.__name__} of {draw(node.__self__)}"
+        if isinstance(node, np.ndarray):
+            data = hashlib.sha256(node.tobytes()).hexdigest()[:16]
+            flags = [bool(node.flags[name]) for name in ("C", "F", "O", "W")]
+            base = type(node.base).__name__
+            return f"{kind.__name__}{node.shape}{node.strides}{node.dtype}{flags}{base} {data}"
         text = "" if kind is dict else f"{kind.__module__}.{kind.__qualname__}"
         if isinstance(node, BaseException):
             text += f"{draw(node.args)} from {type(node.__cause__).__name__}"
