@@ -236,8 +236,10 @@ def test_memory_of_results_comes_back_while_the_pool_runs() -> None:
         wait_until(lambda: memfd_len() < 12 * MEGABYTE)
         results = [pool.apply(numbers, (float(x),)) for x in range(20)]
         assert memfd_len() >= 20 * MEGABYTE
+        assert pool.stats()["borrowed_bytes"] >= 20 * MEGABYTE
         assert total(results[-1]) == total(numbers(19.0))
         del results
+        wait_until(lambda: pool.stats()["borrowed_bytes"] == 0)
         # The worker gives it back when it looks, which it does at the latest when it is idle.
         wait_until(lambda: memfd_len() < 12 * MEGABYTE)
 

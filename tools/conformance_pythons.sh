@@ -16,7 +16,7 @@ for version in 3.13; do
     [ -n "$python" ] || continue
     venv=$root/.venv-$version
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" >&2
-    "$venv/bin/python" -m pip install --quiet 'maturin>=1.14,<2' >&2
+    "$venv/bin/python" -m pip install --quiet 'maturin>=1.14,<2' 'numpy>=2.4,<3' >&2
     (cd "$root" && VIRTUAL_ENV=$venv PATH="$venv/bin:$PATH" \
         "$venv/bin/maturin" develop --release --quiet --target-dir "target/py$version") >&2
     found=$found${found:+:}$venv/bin/python

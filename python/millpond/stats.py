@@ -87,6 +87,10 @@ class Stats(dict[str, int]):
     * ``heavy_parts_verified_by_workers``, ``heavy_parts_changed_by_tasks``: times that a worker
       examined a copy after a task, and times that the copy had changed or escaped.
     * ``stored_bytes``: bytes in the object store now.
+    * ``borrowed_bytes``: bytes of arrays in results that this process still reads, in memory of the
+      pool.
+    * ``warm_bytes``: bytes of shared memory that the parent keeps for reuse; each worker may keep
+      as many again (``Pool(memory=...)``).
     * ``worker_deaths``, ``replacements``: workers that died with or between tasks, and workers
       started in the place of others.
     * ``rescued_wakeups``: times that a worker found work only by its look once a second.

@@ -6,7 +6,10 @@ if one did not.
 
 from __future__ import annotations
 
+import array
+import collections
 import dataclasses
+import enum
 import functools
 import multiprocessing
 import pickle
@@ -14,8 +17,14 @@ import sys
 from typing import Any
 
 import millpond
+import numpy
 
 SIZE = 3000
+
+
+class Color(enum.Enum):
+    RED = 0
+    BLUE = 1
 
 
 class Plain:
@@ -55,6 +64,13 @@ DATA: dict[str, Any] = {
     "points": [Point(x, [x]) for x in range(SIZE)],
     "cells": [Cell(x, (x,)) for x in range(SIZE)],
     "byte arrays": [bytearray(b"%d" % x) for x in range(SIZE)],
+    "members of enums": [[Color(x % 2), x] for x in range(SIZE)],
+    "deque": collections.deque([[x] for x in range(SIZE)]),
+    "ordered dict": collections.OrderedDict((x, [x]) for x in range(SIZE)),
+    "default dict": collections.defaultdict(list, {x: [x] for x in range(SIZE)}),
+    "typed arrays": [array.array("i", [x]) for x in range(SIZE)],
+    "partials": [functools.partial(print, [x]) for x in range(SIZE)],
+    "numpy arrays": [numpy.arange(100_000.0), [numpy.arange(100_000)]],
     "opaque beside": [Opaque(1), [[x] for x in range(SIZE)]],
 }
 
@@ -72,6 +88,8 @@ def spoil(x: Any, data: Any) -> Any:
         inner.append("spoilt")
     elif isinstance(inner, dict):
         inner["spoilt"] = 1
+    elif isinstance(inner, numpy.ndarray):
+        inner[1] = inner[-1] = 7
     elif isinstance(inner, Plain):
         inner.items.append("spoilt")
     elif isinstance(data, list):

@@ -78,6 +78,10 @@ pub struct Counts {
     pub worker_deaths: u64,
     /// Bytes in the object store now.
     pub stored_bytes: u64,
+    /// Bytes of results' buffers that the front reads now.
+    pub borrowed_bytes: u64,
+    /// Bytes that the parent keeps for reuse now.
+    pub warm_bytes: u64,
     /// Values from workers that were refused.
     pub damaged: u64,
 }
@@ -223,6 +227,8 @@ impl<T: Send + 'static> Engine<T> {
             task_bytes: state.task_bytes,
             worker_deaths: state.worker_deaths,
             stored_bytes: state.store.bytes,
+            borrowed_bytes: state.borrowed.values().sum(),
+            warm_bytes: state.space.warm_len(),
             damaged: state.damaged,
         }
     }

@@ -187,6 +187,11 @@ impl Space {
         Writer { file: Arc::clone(&self.file), offset: block.offset, len: block.len, window }
     }
 
+    /// Returns the bytes that are kept for reuse.
+    pub(crate) fn warm_len(&self) -> u64 {
+        self.warm_len
+    }
+
     /// Tells whether warm pages are kept.
     pub(crate) fn is_warm(&self) -> bool {
         self.warm_len > 0

@@ -36,6 +36,8 @@ impl Live {
             ("heavy_parts_tracked", self.parts.tracked.load(Ordering::Relaxed)),
             ("heavy_parts_verified", self.parts.verified.load(Ordering::Relaxed)),
             ("stored_bytes", counts.stored_bytes),
+            ("borrowed_bytes", counts.borrowed_bytes),
+            ("warm_bytes", counts.warm_bytes),
             ("worker_deaths", counts.worker_deaths),
             ("damaged", counts.damaged),
         ];
