@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from testkit.oracle import Pool, assert_same, outcome_of, run_on
 
+from exactness.twin import same
+
 ATOMS: list[Any] = [
     None,
     True,
@@ -309,3 +311,43 @@ def test_many_threads_send_direct_tasks_at_once() -> None:
         return sorted(got.items())
 
     assert_same(program)
+
+
+LONG: dict[str, Callable[[], Any]] = {
+    "ints": lambda: list(range(-5000, 5000)),
+    "wide ints": lambda: [x << 40 for x in range(-3000, 3000)],
+    "huge ints": lambda: [*range(5000), 2**70],
+    "floats": lambda: [x / 3 for x in range(5000)] + [float("inf"), -0.0],
+    "bools": lambda: [x % 2 == 0 for x in range(5000)],
+    "one bool": lambda: [*range(5000), True],
+    "mixed": lambda: [x if x % 2 else x / 2 for x in range(5000)],
+    "tuple of ints": lambda: tuple(range(5000)),
+    "tuple of floats": lambda: tuple(x / 2 for x in range(5000)),
+    "just below": lambda: list(range(2047)),
+    "just enough": lambda: list(range(2048)),
+    "a subclass": lambda: Listed(range(5000)),
+}
+
+
+class Listed(list[Any]):
+    """A list of the user's."""
+
+
+def long_result(kind: str) -> Any:
+    return LONG[kind]()
+
+
+def picture(value: Any) -> Any:
+    types = sorted({type(item).__name__ for item in value})
+    return type(value).__name__, types, repr(value)[:2000], hash(tuple(value)), sys.getsizeof(value)
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_result_of_numbers_is_what_pickle_makes(kind: str) -> None:
+    def program(pool: Pool) -> object:
+        results = [pool.apply(long_result, (kind,)) for _ in range(2)]
+        results += pool.map(long_result, [kind] * 3, chunksize=2)
+        results += pool.imap(long_result, [kind] * 2)
+        return [picture(result) for result in results], results[1] is results[2]
+
+    same(program)

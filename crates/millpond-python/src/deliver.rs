@@ -16,6 +16,7 @@ use crate::errors;
 use crate::job::{Job, Told};
 use crate::live::Live;
 use crate::names::Names;
+use crate::packed::{PartKind, unpack_numbers};
 
 /// Kind of a result: what the function returned, pickled.
 pub(crate) const RESULT_VALUE: u32 = 0;
@@ -24,6 +25,13 @@ pub(crate) const RESULT_ERROR: u32 = 1;
 
 /// Kind of a result: what the function returned, by the direct codec.
 pub(crate) const RESULT_DIRECT: u32 = 2;
+
+/// Kind of a result: a list or tuple of numbers, packed; the bits of its `PartKind` follow from
+/// [`NUMBERS_SHIFT`] on.
+pub(crate) const RESULT_NUMBERS: u32 = 4;
+
+/// Where in a kind the bits of packed numbers begin.
+pub(crate) const NUMBERS_SHIFT: u32 = 8;
 
 /// Kind of a result: the description of buffers, then what the function returned, pickled.
 pub(crate) const RESULT_LENT: u32 = 3;
@@ -174,6 +182,12 @@ pub(crate) fn read_outcome(
                 Err(error) => error,
             }
         }
+        Outcome::Result { kind, view, .. } if kind & 0xff == RESULT_NUMBERS => {
+            match read_numbers(py, *kind, view) {
+                Ok(value) => return (true, value.unbind(), None),
+                Err(error) => error,
+            }
+        }
         Outcome::Result { kind, view, note_len } => {
             let loaded = Names::get(py).and_then(|names| {
                 let _arrivals = match *kind {
@@ -205,6 +219,17 @@ pub(crate) fn read_outcome(
     };
     let goes_on = (!error.is_instance_of::<PyException>(py)).then(|| error.clone_ref(py));
     (false, error.into_value(py).into_any(), goes_on)
+}
+
+/// Makes the list or tuple of numbers that is a result.
+fn read_numbers<'py>(py: Python<'py>, kind: u32, view: &View) -> PyResult<Bound<'py, PyAny>> {
+    match PartKind::from_bits(u64::from(kind >> NUMBERS_SHIFT)) {
+        // SAFETY: the view's bytes are readable as long as it lives.
+        PartKind::Numbers { is_list, width } => unsafe {
+            unpack_numbers(py, is_list, width, view.as_ptr(), view.len())
+        },
+        _ => Err(PyRuntimeError::new_err("a payload in shared memory is damaged")),
+    }
 }
 
 /// Gives an error that did not load the traceback of the one that was raised, as its cause.

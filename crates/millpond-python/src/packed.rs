@@ -71,6 +71,26 @@ impl PartKind {
 }
 
 impl Width {
+    /// Packs items into a piece of just their length. Returns false if one does not fit.
+    ///
+    /// # Safety
+    /// The items are live objects, and the GIL is held.
+    unsafe fn pack(
+        self,
+        items: &[*mut ffi::PyObject],
+        piece: &mut [u8],
+        counted_len: &mut u64,
+    ) -> bool {
+        // SAFETY: the caller's duty.
+        unsafe {
+            match self {
+                Self::Int32 => pack_ints32(items, piece, counted_len),
+                Self::Int64 => pack_ints64(items, piece, counted_len),
+                Self::Float64 => pack_floats(items, piece, counted_len),
+            }
+        }
+    }
+
     const fn byte_len(self) -> usize {
         match self {
             Self::Int32 => 4,
@@ -93,17 +113,7 @@ pub(crate) fn store_numbers(
     items: &Items<'_>,
     tag: u64,
 ) -> Result<Option<StoredNumbers>> {
-    let Some(&first) = items.as_slice().first() else { return Ok(None) };
-    // SAFETY: the items are live objects, and the GIL is held by whoever has the borrow.
-    let (is_int, is_float) =
-        unsafe { (ffi::PyLong_CheckExact(first) != 0, ffi::PyFloat_CheckExact(first) != 0) };
-    // Most ints fit four bytes; the first that does not begins it anew.
-    let widths: &[Width] = match (is_int, is_float) {
-        (true, _) => &[Width::Int32, Width::Int64],
-        (_, true) => &[Width::Float64],
-        _ => &[],
-    };
-    for &width in widths {
+    for &width in widths_of(items) {
         let mut rest = items.as_slice();
         let mut counted_len = 0;
         let stored_len = (rest.len() * width.byte_len()) as u64;
@@ -111,20 +121,42 @@ pub(crate) fn store_numbers(
         let stored = engine.store_pieces(stored_len, kind.bits(), tag, |piece| {
             let (now, later) = rest.split_at(piece.len() / width.byte_len());
             rest = later;
-            // SAFETY: as above; no Python runs between the pieces.
-            unsafe {
-                match width {
-                    Width::Int32 => pack_ints32(now, piece, &mut counted_len),
-                    Width::Int64 => pack_ints64(now, piece, &mut counted_len),
-                    Width::Float64 => pack_floats(now, piece, &mut counted_len),
-                }
-            }
+            // SAFETY: the items are live objects, the GIL is held by whoever has the borrow, and no
+            // Python runs between the pieces.
+            unsafe { width.pack(now, piece, &mut counted_len) }
         })?;
         if let Some(id) = stored {
             return Ok(Some(StoredNumbers { id, stored_len, counted_len }));
         }
     }
     Ok(None)
+}
+
+/// Packs a list or tuple of exact ints of up to 64 bits, or of exact floats, into `bytes`, in the place
+/// of what they hold. `None` for all else.
+pub(crate) fn pack_numbers(items: &Items<'_>, bytes: &mut Vec<u8>) -> Option<PartKind> {
+    let is_list = items.is_list;
+    widths_of(items).iter().copied().find_map(|width| {
+        bytes.clear();
+        bytes.resize(items.len() * width.byte_len(), 0);
+        // SAFETY: the items are live objects, and the GIL is held by whoever has the borrow.
+        let is_packed = unsafe { width.pack(items.as_slice(), bytes, &mut 0) };
+        is_packed.then_some(PartKind::Numbers { is_list, width })
+    })
+}
+
+/// Returns the widths in which the items may fit, as the first of them lets expect.
+fn widths_of(items: &Items<'_>) -> &'static [Width] {
+    let Some(&first) = items.as_slice().first() else { return &[] };
+    // SAFETY: the items are live objects, and the GIL is held by whoever has the borrow.
+    let (is_int, is_float) =
+        unsafe { (ffi::PyLong_CheckExact(first) != 0, ffi::PyFloat_CheckExact(first) != 0) };
+    // Most ints fit four bytes; the first that does not begins it anew.
+    match (is_int, is_float) {
+        (true, _) => &[Width::Int32, Width::Int64],
+        (_, true) => &[Width::Float64],
+        _ => &[],
+    }
 }
 
 /// Returns an exact int's value, if it has 64 bits. `item` is a live object and the GIL is held.

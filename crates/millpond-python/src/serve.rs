@@ -6,12 +6,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::buffers::{self, ResultHook};
-use crate::deliver::{RESULT_DIRECT, RESULT_ERROR, RESULT_LENT, RESULT_VALUE, load_view};
+use crate::deliver::{
+    NUMBERS_SHIFT, RESULT_DIRECT, RESULT_ERROR, RESULT_LENT, RESULT_NUMBERS, RESULT_VALUE,
+    load_view,
+};
 use crate::direct::{self, DIRECT, Encoder, NameCache};
 use crate::errors;
+use crate::items::Items;
 use crate::job::{HAS_INDICES, HAS_PARTS, TaskKind};
 use crate::names::Names;
 use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
+use crate::packed::pack_numbers;
+use crate::parts::HEAVY_LEN_MIN;
 use crate::worker_parts::{self, WorkerDesk};
 
 /// What the loop needs of the Python side: see `millpond.worker`.
@@ -167,6 +173,29 @@ struct Codec {
     encoder: Encoder,
     names: NameCache,
     bytes: Vec<u8>,
+    /// The bits of the numbers that `bytes` hold.
+    numbers_kind: u32,
+}
+
+/// The largest buffer in bytes that is kept for the next task.
+const KEPT_LEN_MAX: usize = 1 << 20;
+
+impl Codec {
+    /// Packs a result that is a long list or tuple of numbers. Returns false for all else.
+    fn numbers(&mut self, value: &Bound<'_, PyAny>) -> bool {
+        let Some(items) = Items::of(value).filter(|items| items.len() >= HEAVY_LEN_MIN) else {
+            return false;
+        };
+        let Some(kind) = pack_numbers(&items, &mut self.bytes) else { return false };
+        self.numbers_kind = kind.bits() as u32;
+        true
+    }
+
+    fn shrink(&mut self) {
+        if self.bytes.capacity() > KEPT_LEN_MAX {
+            self.bytes = Vec::new();
+        }
+    }
 }
 
 fn run_task<'py>(
@@ -201,6 +230,13 @@ fn run_task<'py>(
         {
             let mut inner = desk.get().lock();
             let told = inner.worker.complete(task, RESULT_DIRECT, &[], codec.encoder.bytes());
+            told.map_err(|error| errors::to_python(&error)).err()
+        }
+        Reply::Value(value) if packer.is_stock()? && codec.numbers(value) => {
+            let kind = RESULT_NUMBERS | codec.numbers_kind << NUMBERS_SHIFT;
+            let mut inner = desk.get().lock();
+            let told = inner.worker.complete(task, kind, &[], &codec.bytes);
+            codec.shrink();
             told.map_err(|error| errors::to_python(&error)).err()
         }
         Reply::Value(value) => send_value(py, desk, packer, task, value).err(),

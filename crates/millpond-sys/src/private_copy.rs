@@ -105,8 +105,8 @@ impl PrivateCopy {
             original,
             generation: GENERATION.load(Ordering::Relaxed),
         };
-        // On the list before the file is there: a fork in between completes zeros.
-        copy.list();
+        // Under the lock no fork begins: what one completes is what is on the list.
+        let mut all = incomplete();
         // SAFETY: the target lies in the range that was mapped just now and that nobody else knows.
         let placed = unsafe {
             mmap(
@@ -118,6 +118,10 @@ impl PrivateCopy {
                 offset,
             )
         };
+        if placed.is_ok() {
+            copy.list(&mut all);
+        }
+        drop(all);
         placed.map_err(Error::of("mmap"))?;
         // SAFETY: the range was mapped just now, and this advice changes no byte of it. The outcome is
         // ignored: a larger core dump is no reason to fail.
@@ -164,14 +168,14 @@ impl PrivateCopy {
         if !self.is_here() || self.original == Original::GoesAtFork {
             return Err(Error::new("madvise(MADV_DONTNEED)", Errno::INVAL));
         }
-        // From here on its pages may follow the file again.
-        self.list();
+        // From here on its pages may follow the file again. Under the lock no fork begins.
+        let mut all = incomplete();
+        self.list(&mut all);
         // SAFETY: the range is a private mapping of a file; the rest is the caller's duty.
         unsafe { pages.reset(self.as_ptr().addr(), self.len) }.map(drop)
     }
 
-    fn list(&self) {
-        let mut all = incomplete();
+    fn list(&self, all: &mut Vec<Incomplete>) {
         let start = self.as_ptr().addr();
         if all.iter().all(|known| known.start != start) {
             let original = (self.original == Original::GoesAtFork)

@@ -73,7 +73,8 @@ impl BufferHook {
 
     fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let py = object.py();
-        let Some(source) = Source::of(object)? else { return Ok(None) };
+        // What does not answer as an array does is left to its own pickling.
+        let Ok(Some(source)) = Source::of(object) else { return Ok(None) };
         let Some(id) = self.live.buffers.name(&self.live, &source, &self.callable) else {
             return Ok(None);
         };

@@ -52,7 +52,8 @@ impl ResultHook {
 
     fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let py = object.py();
-        let Some(source) = Source::of(object)? else { return Ok(None) };
+        // What does not answer as an array does is left to its own pickling.
+        let Ok(Some(source)) = Source::of(object) else { return Ok(None) };
         // Too many are lent, or there is no memory: the bytes go the way of all others.
         let Ok(Some(lent)) = self.desk.get().lock().worker.lend(source.bytes()) else {
             return Ok(None);
