@@ -7,6 +7,7 @@
 mod atoms;
 mod check;
 mod classes;
+mod containers;
 mod layout;
 mod standard;
 mod tape;

@@ -1,23 +1,19 @@
 //! A worker's loop.
 
+mod reply;
+
 use millpond_engine::{HandOver, Incarnation, Next, TaskRef, Worker};
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRecursionError, PyRuntimeError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::buffers::{self, ResultHook};
-use crate::deliver::{
-    NUMBERS_SHIFT, RESULT_DIRECT, RESULT_ERROR, RESULT_LENT, RESULT_NUMBERS, RESULT_VALUE,
-    load_view,
-};
-use crate::direct::{self, DIRECT, Encoder, NameCache};
+use self::reply::{Codec, Reply};
+use crate::deliver::load_view;
+use crate::direct::{self, DIRECT};
 use crate::errors;
-use crate::items::Items;
 use crate::job::{HAS_INDICES, HAS_PARTS, TaskKind};
 use crate::names::Names;
-use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
-use crate::packed::pack_numbers;
-use crate::parts::HEAVY_LEN_MIN;
+use crate::pack::Packer;
 use crate::worker_parts::{self, WorkerDesk};
 
 /// What the loop needs of the Python side: see `millpond.worker`.
@@ -159,45 +155,6 @@ fn wait(py: Python<'_>, desk: &Bound<'_, WorkerDesk>) -> PyResult<Option<TaskRef
     }
 }
 
-/// What a task came to, ready to be sent.
-enum Reply<'py> {
-    /// The value that the function returned; it is pickled into the packer.
-    Value(Bound<'py, PyAny>),
-    /// What was raised, encoded.
-    Error(Bound<'py, PyBytes>, Bound<'py, PyBytes>),
-}
-
-/// What the direct codec keeps from task to task.
-#[derive(Default)]
-struct Codec {
-    encoder: Encoder,
-    names: NameCache,
-    bytes: Vec<u8>,
-    /// The bits of the numbers that `bytes` hold.
-    numbers_kind: u32,
-}
-
-/// The largest buffer in bytes that is kept for the next task.
-const KEPT_LEN_MAX: usize = 1 << 20;
-
-impl Codec {
-    /// Packs a result that is a long list or tuple of numbers. Returns false for all else.
-    fn numbers(&mut self, value: &Bound<'_, PyAny>) -> bool {
-        let Some(items) = Items::of(value).filter(|items| items.len() >= HEAVY_LEN_MIN) else {
-            return false;
-        };
-        let Some(kind) = pack_numbers(&items, &mut self.bytes) else { return false };
-        self.numbers_kind = kind.bits() as u32;
-        true
-    }
-
-    fn shrink(&mut self) {
-        if self.bytes.capacity() > KEPT_LEN_MAX {
-            self.bytes = Vec::new();
-        }
-    }
-}
-
 fn run_task<'py>(
     py: Python<'py>,
     desk: &Bound<'py, WorkerDesk>,
@@ -224,24 +181,7 @@ fn run_task<'py>(
             Reply::Error(note, bytes)
         }
     };
-    let refused = match &reply {
-        Reply::Value(value)
-            if packer.is_stock()? && codec.encoder.result(value, is_chunk(task)) =>
-        {
-            let mut inner = desk.get().lock();
-            let told = inner.worker.complete(task, RESULT_DIRECT, &[], codec.encoder.bytes());
-            told.map_err(|error| errors::to_python(&error)).err()
-        }
-        Reply::Value(value) if packer.is_stock()? && codec.numbers(value) => {
-            let kind = RESULT_NUMBERS | codec.numbers_kind << NUMBERS_SHIFT;
-            let mut inner = desk.get().lock();
-            let told = inner.worker.complete(task, kind, &[], &codec.bytes);
-            codec.shrink();
-            told.map_err(|error| errors::to_python(&error)).err()
-        }
-        Reply::Value(value) => send_value(py, desk, packer, task, value).err(),
-        Reply::Error(note, bytes) => send_error(desk, task, note, bytes).err(),
-    };
+    let refused = reply::send(py, desk, packer, codec, task, &reply).err();
     if let Some(error) = refused {
         let value = match &reply {
             Reply::Value(value) => value.clone(),
@@ -249,66 +189,9 @@ fn run_task<'py>(
         };
         let (note, bytes) =
             encoded(&helpers.encode_unsendable.call1((raised(py, &error), value))?)?;
-        send_error(desk, task, &note, &bytes)?;
+        reply::send_error(desk, task, &note, &bytes)?;
     }
     Ok(())
-}
-
-/// Pickles and sends what the function returned.
-fn send_value<'py>(
-    py: Python<'py>,
-    desk: &Bound<'py, WorkerDesk>,
-    packer: &mut Packer<'py>,
-    task: &TaskRef,
-    value: &Bound<'py, PyAny>,
-) -> PyResult<()> {
-    let is_plain = is_plain(value, &mut { PLAIN_COUNT_MAX });
-    if !is_plain && buffers::may_occur(py)? && packer.is_stock()? {
-        let hook = Bound::new(py, ResultHook::new(desk.clone().unbind()))?;
-        let sent = send_with_buffers(py, desk, packer, task, value, &hook);
-        if !matches!(sent, Ok(true)) {
-            hook.get().unlend();
-        }
-        if sent? {
-            return Ok(());
-        }
-    }
-    let packed = packer.pack(value, is_plain)?;
-    let mut inner = desk.get().lock();
-    let told = inner.worker.complete(task, RESULT_VALUE, &[], packed.as_bytes());
-    told.map_err(|error| errors::to_python(&error))
-}
-
-/// Sends a value whose buffers the parent maps. Returns false if it is to be sent without.
-fn send_with_buffers<'py>(
-    py: Python<'py>,
-    desk: &Bound<'py, WorkerDesk>,
-    packer: &mut Packer<'py>,
-    task: &TaskRef,
-    value: &Bound<'py, PyAny>,
-    hook: &Bound<'py, ResultHook>,
-) -> PyResult<bool> {
-    if let Err(error) = packer.pack_with_hooks(value, None, Some(hook.as_any())) {
-        let is_ours = hook.get().has_failed() || error.is_instance_of::<PyRecursionError>(py);
-        return if is_ours { Ok(false) } else { Err(error) };
-    }
-    let note = hook.get().note();
-    let kind = if note.is_empty() { RESULT_VALUE } else { RESULT_LENT };
-    let packed = packer.packed();
-    let told = desk.get().lock().worker.complete(task, kind, &note, packed.as_bytes());
-    told.map_err(|error| errors::to_python(&error))?;
-    Ok(true)
-}
-
-fn send_error(
-    desk: &Bound<'_, WorkerDesk>,
-    task: &TaskRef,
-    note: &Bound<'_, PyBytes>,
-    bytes: &Bound<'_, PyBytes>,
-) -> PyResult<()> {
-    let mut inner = desk.get().lock();
-    let told = inner.worker.complete(task, RESULT_ERROR, note.as_bytes(), bytes.as_bytes());
-    told.map_err(|error| errors::to_python(&error))
 }
 
 /// Returns what was raised, with its traceback on it.

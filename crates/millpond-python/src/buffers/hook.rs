@@ -90,8 +90,27 @@ impl BufferHook {
     }
 }
 
+/// Answers a pickler that asks how an object is made: by the call for which it stands, if it is a
+/// name, by what `reduce` says, or not at all. Notes an error of `reduce`.
+pub(super) fn answer<'py>(
+    object: &Bound<'py, PyAny>,
+    has_failed: &AtomicBool,
+    reduce: impl FnOnce() -> PyResult<Option<Bound<'py, PyTuple>>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    if let Some(call) = call_of(object) {
+        return Ok(call);
+    }
+    let reduced = reduce();
+    has_failed.fetch_or(reduced.is_err(), Ordering::Relaxed);
+    Ok(match reduced? {
+        Some(reduced) => reduced.into_any(),
+        None => py.NotImplemented().into_bound(py),
+    })
+}
+
 /// Returns the call for which an object stands, if it is a name.
-pub(super) fn call_of<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+fn call_of<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let name = object.cast_exact::<BufferName>().ok()?;
     Some(name.get().call.bind(object.py()).clone().into_any())
 }
@@ -108,15 +127,6 @@ pub(super) fn name_for<'py>(
 #[pymethods]
 impl BufferHook {
     fn __call__<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = object.py();
-        if let Some(call) = call_of(object) {
-            return Ok(call);
-        }
-        let reduced = self.reduce(object);
-        self.has_failed.fetch_or(reduced.is_err(), Ordering::Relaxed);
-        Ok(match reduced? {
-            Some(reduced) => reduced.into_any(),
-            None => py.NotImplemented().into_bound(py),
-        })
+        answer(object, &self.has_failed, || self.reduce(object))
     }
 }

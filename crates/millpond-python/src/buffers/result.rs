@@ -7,6 +7,7 @@ use millpond_engine::Lent;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::hook::answer;
 use super::source::Source;
 use crate::worker_parts::WorkerDesk;
 
@@ -70,15 +71,6 @@ impl ResultHook {
 #[pymethods]
 impl ResultHook {
     fn __call__<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = object.py();
-        if let Some(call) = super::hook::call_of(object) {
-            return Ok(call);
-        }
-        let reduced = self.reduce(object);
-        self.has_failed.fetch_or(reduced.is_err(), Ordering::Relaxed);
-        Ok(match reduced? {
-            Some(reduced) => reduced.into_any(),
-            None => py.NotImplemented().into_bound(py),
-        })
+        answer(object, &self.has_failed, || self.reduce(object))
     }
 }

@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyFunction, PyType};
 use super::atoms::KnownAtoms;
 use super::classes::{self, Class};
 use super::layout;
-use super::standard::{self, StandardTypes};
+use super::standard::StandardTypes;
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Opaque, Proof, Side};
 use super::weigh::instance_dict;
 use crate::by_name;
@@ -55,12 +55,12 @@ impl Hasher for AddressHasher {
 
 pub(super) type Addresses = HashSet<usize, BuildHasherDefault<AddressHasher>>;
 
-struct Walk<'py> {
+pub(super) struct Walk<'py> {
     py: Python<'py>,
     atoms: KnownAtoms,
-    standard: StandardTypes,
-    names: &'static Names,
-    proof: Proof,
+    pub(super) standard: StandardTypes,
+    pub(super) names: &'static Names,
+    pub(super) proof: Proof,
     visited: Addresses,
     /// Nodes that were met and are not written down yet.
     queue: VecDeque<*mut ffi::PyObject>,
@@ -106,7 +106,7 @@ impl Proof {
 
 impl<'py> Walk<'py> {
     /// Takes note of a child: a reference for an atom, a place in the queue for a node.
-    unsafe fn child(&mut self, child: *mut ffi::PyObject) -> Result<(), Opaque> {
+    pub(super) unsafe fn child(&mut self, child: *mut ffi::PyObject) -> Result<(), Opaque> {
         // SAFETY: the caller gives a live object.
         unsafe {
             if is_atom(child) || self.atoms.contain(self.py, child) {
@@ -119,7 +119,13 @@ impl<'py> Walk<'py> {
         Ok(())
     }
 
-    fn head(&mut self, node: *mut ffi::PyObject, kind: Kind, len: usize, state: [usize; 2]) {
+    pub(super) fn head(
+        &mut self,
+        node: *mut ffi::PyObject,
+        kind: Kind,
+        len: usize,
+        state: [usize; 2],
+    ) {
         // SAFETY: the callers give live objects.
         let (class, refcount) = unsafe { (ffi::Py_TYPE(node).addr(), ffi::Py_REFCNT(node)) };
         let refcount = if self.proof.side == Side::Worker { refcount as usize } else { 0 };
@@ -129,7 +135,7 @@ impl<'py> Walk<'py> {
         self.proof.node_count += 1;
     }
 
-    unsafe fn each(&mut self, items: &[*mut ffi::PyObject]) -> Result<(), Opaque> {
+    pub(super) unsafe fn each(&mut self, items: &[*mut ffi::PyObject]) -> Result<(), Opaque> {
         for &item in items {
             self.proof.tape.push(item.addr());
             // SAFETY: the items of a live container are alive.
@@ -196,91 +202,13 @@ impl<'py> Walk<'py> {
         }
     }
 
-    /// Writes down a container of the standard library.
-    unsafe fn standard(&mut self, object: &Bound<'py, PyAny>, kind: Kind) -> Result<(), Opaque> {
-        let is_worker = self.proof.side == Side::Worker;
-        let node = object.as_ptr();
-        // SAFETY: the caller gives a live object, of a type whose layout is known.
-        unsafe {
-            match kind {
-                Kind::DefaultDict => {
-                    let factory = standard::factory_of(object);
-                    let factory =
-                        factory.ok_or_else(|| Opaque("a defaultdict has no factory".to_owned()))?;
-                    self.entries(node, Kind::DefaultDict, 1)?;
-                    self.each(&[factory.as_ptr()])
-                }
-                Kind::OrderedDict | Kind::Deque => {
-                    if kind == Kind::OrderedDict && standard::has_attributes(object) {
-                        return Err(Opaque("an OrderedDict has attributes".to_owned()));
-                    }
-                    let state = layout::ordered_state(node, kind, is_worker);
-                    // The reference count is read before the iterator has one of its own.
-                    self.head(node, kind, 0, state);
-                    let at = self.proof.tape.len() - HEAD_LEN;
-                    let mut outcome = Ok(());
-                    let mut is_key = kind == Kind::OrderedDict;
-                    let is_whole = standard::for_each_held(object, kind, |item| {
-                        outcome = if is_key { self.hashed(item) } else { Ok(()) }
-                            .and_then(|()| self.each(&[item]));
-                        is_key = kind == Kind::OrderedDict && !is_key;
-                        outcome.is_ok()
-                    });
-                    outcome?;
-                    if !is_whole {
-                        return Err(Opaque("a container could not be read".to_owned()));
-                    }
-                    let len = self.proof.tape.len() - at - HEAD_LEN;
-                    self.proof.tape[at] = kind as usize | (len << KIND_BITS);
-                    Ok(())
-                }
-                Kind::Array => {
-                    let array = layout::array(node);
-                    if array.exports != 0 && is_worker {
-                        return Err(Opaque("an array is exported".to_owned()));
-                    }
-                    let at = self.proof.bytes.len();
-                    let allocated = if is_worker { array.allocated } else { 0 };
-                    self.proof.bytes.extend_from_slice(array.bytes);
-                    self.head(node, kind, 2, [array.bytes.len(), allocated]);
-                    self.proof.tape.extend_from_slice(&[at, array.description]);
-                    Ok(())
-                }
-                _ => {
-                    let parts = standard::partial_parts(object)
-                        .ok_or_else(|| Opaque("a partial has attributes".to_owned()))?;
-                    let parts = parts.map(|part| part.as_ptr());
-                    self.head(node, Kind::Partial, parts.len(), [0, 0]);
-                    self.each(&parts)
-                }
-            }
-        }
-    }
-
-    fn member(&mut self, object: &Bound<'py, PyAny>) -> Result<(), Opaque> {
-        let member = self.standard.member(self.names, object).ok_or_else(|| {
-            let class = classes::name_of(&object.get_type());
-            Opaque(format!("{class}: a member is not found by its value"))
-        })?;
-        self.head(object.as_ptr(), Kind::Member, 2, [0, 0]);
-        let at = self.proof.tape.len() - HEAD_LEN;
-        // A member has references from all over the program.
-        self.proof.tape[at + 3] = 0;
-        self.proof.tape.push(self.proof.names.len());
-        self.proof.names.push((member.module.unbind(), member.name.unbind()));
-        self.proof.named.push(object.as_ptr().addr());
-        self.proof.tape.push(member.value.as_ptr().addr());
-        // SAFETY: the value is alive.
-        unsafe { self.child(member.value.as_ptr()) }
-    }
-
     unsafe fn dict(&mut self, dict: *mut ffi::PyObject) -> Result<(), Opaque> {
         // SAFETY: the caller's duty.
         unsafe { self.entries(dict, Kind::Dict, 0) }
     }
 
     /// Writes down the entries of a dict; `more` children will follow.
-    unsafe fn entries(
+    pub(super) unsafe fn entries(
         &mut self,
         dict: *mut ffi::PyObject,
         kind: Kind,
@@ -324,7 +252,7 @@ impl<'py> Walk<'py> {
     }
 
     /// Makes sure that nothing of the user's runs when a key or member is hashed and compared.
-    unsafe fn hashed(&self, key: *mut ffi::PyObject) -> Result<(), Opaque> {
+    pub(super) unsafe fn hashed(&self, key: *mut ffi::PyObject) -> Result<(), Opaque> {
         // SAFETY: the caller gives a live object, which holds its items.
         unsafe {
             if is_atom(key) {
