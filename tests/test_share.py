@@ -174,3 +174,32 @@ def test_what_a_task_returns_is_the_value() -> None:
     with running(1) as pool:
         handle = millpond.share([1, 2])
         assert pool.apply(give_back, (handle,)) == [1, 2]
+
+
+def test_an_array_is_shared_too_and_is_another_than_the_same_one_beside_it() -> None:
+    np = pytest.importorskip("numpy")
+    array = np.arange(100_000.0)
+    with running(1) as pool:
+        one, other = millpond.share([array, array[:]]), millpond.share(array)
+        seen = [pool.apply(write_all, (one, other, array, x)) for x in range(3)]
+        # What was shared keeps what earlier tasks have written; an argument does not.
+        assert seen == [
+            [[0.0, 0.0, 0.0, 0.0], 100_000],
+            [[0.0, 10.0, 20.0, 0.0], 100_000],
+            [[1.0, 11.0, 21.0, 0.0], 100_000],
+        ]
+        assert pool.apply(write_all, (one, one.value[0], other, 9))[0] == [2.0, 12.0, 0.0, 22.0]
+        del one, other
+        # The watchdog ends what never is so: the worker lets go when it is idle.
+        while pool.stats()["stored_bytes"] > 2 * array.nbytes:
+            pool.apply(abs, (1,))
+    assert float(array[0]) == 0.0
+
+
+def write_all(pair: Any, alone: Any, argument: Any, x: int) -> Any:
+    """Look at the first number of each array, then write another one to each."""
+    arrays = [*pair, alone, argument]
+    seen = [float(array[0]) for array in arrays]
+    for at, array in enumerate(arrays):
+        array[0] = x + 10.0 * at
+    return [seen, len(argument)]

@@ -211,7 +211,7 @@ impl<'py> Out<'_, 'py> {
                 }
             }
             if !is_plain && buffers::may_occur(py)? && packer.is_stock()? {
-                let hook = BufferHook::new(live, names::callable_name(func));
+                let hook = BufferHook::new(live, names::callable_name(func), 0);
                 buffers = Some(Bound::new(py, hook)?);
             }
         }

@@ -10,9 +10,11 @@ use std::time::Instant;
 
 use millpond_engine::StoreId;
 use millpond_sys::process;
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use crate::buffers::{self, BufferHook};
 use crate::errors;
 use crate::live::Live;
 use crate::names::Names;
@@ -38,8 +40,8 @@ pub(crate) struct Shared {
     number: u32,
     /// The process whose pools have stored it; a forked child holds nothing of it.
     maker: u32,
-    /// Where it lies in each pool's store.
-    stored: Mutex<Vec<(Weak<Live>, StoreId)>>,
+    /// Where it lies in each pool's store: its pickle first, then the buffers that this names.
+    stored: Mutex<Vec<(Weak<Live>, Vec<StoreId>)>>,
 }
 
 #[pymethods]
@@ -77,22 +79,29 @@ impl Shared {
 }
 
 impl Shared {
-    /// Returns the id by which a task names the value; it is stored if the pool does not have it yet.
-    pub(crate) fn name(&self, py: Python<'_>, live: &Arc<Live>) -> PyResult<PersistentId> {
+    /// Returns the id by which a task names the value, and the parts that it has to hold; it is stored
+    /// if the pool does not have it yet.
+    pub(crate) fn name(
+        &self,
+        py: Python<'_>,
+        live: &Arc<Live>,
+    ) -> PyResult<(PersistentId, Vec<StoreId>)> {
         let known = {
             let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_it = |(other, _): &&(Weak<Live>, StoreId)| other.as_ptr() == Arc::as_ptr(live);
-            stored.iter().find(is_it).map(|(_, id)| *id)
+            let is_it =
+                |(other, _): &&(Weak<Live>, Vec<StoreId>)| other.as_ptr() == Arc::as_ptr(live);
+            stored.iter().find(is_it).map(|(_, ids)| ids.clone())
         };
-        let id = match known {
-            Some(id) => id,
+        let ids = match known {
+            Some(ids) => ids,
             None => self.store(py, live)?,
         };
+        let id = *ids.first().ok_or_else(|| PyRuntimeError::new_err("nothing is stored"))?;
         // Above all numbers of copies that plans give: equal bytes are stored once.
-        Ok((id.entry, id.turn, self.number | 1 << 31, SHARED))
+        Ok(((id.entry, id.turn, self.number | 1 << 31, SHARED), ids))
     }
 
-    fn store(&self, py: Python<'_>, live: &Arc<Live>) -> PyResult<StoreId> {
+    fn store(&self, py: Python<'_>, live: &Arc<Live>) -> PyResult<Vec<StoreId>> {
         let begin = Instant::now();
         let value = self.value.bind(py);
         let record = live.parts.records.of(
@@ -102,16 +111,43 @@ impl Shared {
         );
         // Pickling may run code of the user's, so no lock is held.
         let mut packer = Packer::new(py, &Names::get(py)?.connection)?;
-        let packed = packer.pack(value, false)?;
+        let hook = if buffers::may_occur(py)? && packer.is_stock()? {
+            // Above the copies of tasks, and apart from those of every other handle.
+            let first_copy = (u64::from(self.number) + 1) << 32;
+            let hook = BufferHook::new(live, "millpond.share".to_owned(), first_copy);
+            Some(Bound::new(py, hook)?)
+        } else {
+            None
+        };
+        let packed = match &hook {
+            Some(hook) => match packer.pack_with_hooks(value, None, Some(hook.as_any())) {
+                Ok(()) => packer.packed(),
+                Err(error) => {
+                    hook.get().let_go();
+                    if !error.is_instance_of::<PyRecursionError>(py) && !hook.get().has_failed() {
+                        return Err(error);
+                    }
+                    packer.pack(value, false)?
+                }
+            },
+            None => packer.pack(value, false)?,
+        };
         let bytes = packed.as_bytes();
         let stored = live.engine.store(bytes, PartKind::Pickle.bits(), record.tag);
-        let id = stored.map_err(|error| errors::to_python(&error))?;
+        if stored.is_err()
+            && let Some(hook) = &hook
+        {
+            hook.get().let_go();
+        }
+        let mut ids = vec![stored.map_err(|error| errors::to_python(&error))?];
+        // The hook's holds are the handle's from here on.
+        ids.extend(hook.iter().flat_map(|hook| hook.get().ids()));
         record.note_stored("shared", "by the user's word", bytes.len() as u64, begin);
         drop(packed);
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         stored.retain(|(other, _)| other.strong_count() > 0);
-        stored.push((Arc::downgrade(live), id));
-        Ok(id)
+        stored.push((Arc::downgrade(live), ids.clone()));
+        Ok(ids)
     }
 }
 
@@ -122,10 +158,12 @@ impl Drop for Shared {
         }
         HANDLE_COUNT.fetch_sub(1, Ordering::Relaxed);
         let stored = self.stored.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (live, id) in stored.drain(..) {
+        for (live, ids) in stored.drain(..) {
             if let Some(live) = live.upgrade() {
                 // The engine's lock is never held where Python can run, so not by this thread.
-                live.engine.let_go(id);
+                for id in ids {
+                    live.engine.let_go(id);
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PySequence, PyString, PyTuple};
 
-use crate::buffers::Leases;
+use crate::buffers::{BufferId, Leases};
 use crate::deliver::{load_view, memory_view};
 use crate::errors;
 use crate::graph::{NoCollection, Proof, Side};
@@ -131,7 +131,7 @@ type Live<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyDict>>);
 
 impl WorkerDesk {
     /// Returns the bytes of a stored buffer, pristine.
-    pub(crate) fn buffer<'py>(&self, py: Python<'py>, id: CopyId) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn buffer<'py>(&self, py: Python<'py>, id: BufferId) -> PyResult<Bound<'py, PyAny>> {
         let begin = Instant::now();
         let mut inner = self.lock();
         let Inner { worker, buffers, .. } = &mut *inner;

@@ -23,6 +23,8 @@ pub(super) struct BufferName {
 pub(crate) struct BufferHook {
     live: Arc<Live>,
     callable: String,
+    /// The number of the first copy of a buffer.
+    first_copy: u64,
     /// The buffers that the task names, in order, each held once for this hook.
     named: Mutex<Vec<(StoreId, usize)>>,
     has_failed: AtomicBool,
@@ -40,9 +42,14 @@ pub(crate) fn may_occur(py: Python<'_>) -> PyResult<bool> {
 }
 
 impl BufferHook {
-    pub(crate) fn new(live: &Arc<Live>, callable: String) -> Self {
-        let live = Arc::clone(live);
-        Self { live, callable, named: Mutex::default(), has_failed: AtomicBool::new(false) }
+    pub(crate) fn new(live: &Arc<Live>, callable: String, first_copy: u64) -> Self {
+        Self {
+            live: Arc::clone(live),
+            callable,
+            first_copy,
+            named: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+        }
     }
 
     /// Returns the ids of the buffers that the task names.
@@ -80,9 +87,9 @@ impl BufferHook {
         };
         let copy = {
             let mut named = self.named();
-            let copy = named.iter().filter(|(known, _)| *known == id).count();
+            let copy = named.iter().filter(|(known, _)| *known == id).count() as u64;
             named.push((id, source.bytes().len()));
-            copy
+            self.first_copy + copy
         };
         let function = native(py, "stored_buffer")?;
         let name = name_for(&function, &(id.entry, id.turn, copy).into_pyobject(py)?)?;

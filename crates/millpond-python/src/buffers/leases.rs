@@ -13,8 +13,8 @@ use super::mapped::MappedBytes;
 use crate::errors;
 use crate::worker_parts;
 
-/// A part, and which of its copies: a task that brings the same bytes twice gets two.
-type CopyId = (StoreId, u32);
+/// A stored buffer, and which of its copies: a task that brings the same bytes twice gets two.
+pub(crate) type BufferId = (StoreId, u64);
 
 /// One mapped buffer.
 struct Mapped {
@@ -28,7 +28,7 @@ struct Mapped {
 /// All buffers that a worker has mapped.
 #[derive(Default)]
 pub(crate) struct Leases {
-    mapped: HashMap<CopyId, Mapped>,
+    mapped: HashMap<BufferId, Mapped>,
     /// Those that something refers to beyond their task. They serve no other one.
     escaped: Vec<Mapped>,
     pages: Option<PrivatePages>,
@@ -40,7 +40,7 @@ impl Leases {
         &mut self,
         py: Python<'py>,
         worker: &mut Worker,
-        id: CopyId,
+        id: BufferId,
     ) -> PyResult<(Bound<'py, PyAny>, bool)> {
         if let Some(known) = self.mapped.get_mut(&id) {
             known.is_used = true;
@@ -127,7 +127,7 @@ pub(crate) fn stored_buffer(
     py: Python<'_>,
     entry: u32,
     turn: u64,
-    copy: u32,
+    copy: u64,
 ) -> PyResult<Bound<'_, PyAny>> {
     let desk = worker_parts::current(py)
         .ok_or_else(|| PyRuntimeError::new_err("a stored buffer is loaded outside of a worker"))?;

@@ -163,9 +163,8 @@ impl PartHook {
             return Ok(None);
         }
         if let Ok(shared) = object.cast_exact::<Shared>() {
-            let id = shared.get().name(object.py(), &self.live)?;
-            let part = StoreId { entry: id.0, turn: id.1 };
-            self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+            let (id, parts) = shared.get().name(object.py(), &self.live)?;
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner).extend(parts);
             return Ok(Some(id));
         }
         match self.root(object) {
