@@ -23,6 +23,9 @@ from exactness.graph_material import (
     Color,
     Frozen,
     FrozenSlots,
+    MyDict,
+    MyList,
+    MyTuple,
     Number,
     Plain,
     Point,
@@ -36,6 +39,12 @@ from exactness.graph_material import (
     sides,
 )
 from millpond import _native
+
+
+def with_attribute(made: Any) -> Any:
+    made.note = ["attribute"]
+    return made
+
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "list": lambda: [1, 2.5, "text", b"bytes", None, True, 3j, ..., 10**40, ()],
@@ -66,6 +75,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
         collections.defaultdict(function),
     ],
     "ordered dict": lambda: [collections.OrderedDict(a=1, b=[2]), collections.OrderedDict()],
+    "subclasses": lambda: [MyList([1, [2]]), MyTuple((1, [2])), MyDict(a=1, b=[2]), MyList()],
+    "subclasses with attributes": lambda: [with_attribute(MyList([1])), with_attribute(MyTuple())],
     "deque": lambda: [collections.deque([1, [2]] * 100), collections.deque([3], 7)],
     "array": lambda: [array.array("d", [1.5, 2]), array.array("b"), array.array("i", range(100))],
     "partial": lambda: [functools.partial(function, [1], key={"a": 2}), functools.partial(int)],
@@ -169,6 +180,12 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         lambda: [functools.partial(function, 1)],
         lambda r: setattr(r[0], "x", 1),
     ),
+    "a list's subclass": (lambda: MyList([1, 2]), lambda r: r.__setitem__(0, 3)),
+    "a list's subclass that grows": (lambda: MyList([1, 2]), lambda r: r.append(3)),
+    "a list's subclass's attribute": (lambda: MyList([1]), lambda r: setattr(r, "x", 1)),
+    "a dict's subclass": (lambda: MyDict(a=1), lambda r: r.__setitem__("a", 2)),
+    "a dict's subclass's slot": (lambda: MyDict(a=1), lambda r: setattr(r, "x", 2)),
+    "inside of a tuple's subclass": (lambda: MyTuple(([1],)), lambda r: r[0].append(1)),
     "a slot": (lambda: Slots(1, 2), lambda r: setattr(r, "x", 3)),
     "a slot that is set": (lambda: Slots(1, 2), lambda r: setattr(r, "_private", 3)),
     "a slot that goes": (lambda: Slots(1, 2), lambda r: delattr(r, "x")),
@@ -217,6 +234,19 @@ TRACES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "an instance that is kept": (lambda: [Plain(a=1)], lambda r: KEPT.append(r[0])),
     "a weak reference": (lambda: [Plain(a=1)], lambda r: KEPT.append(weakref.ref(r[0]))),
     "a weak reference to a set": (lambda: [{1}], lambda r: KEPT.append(weakref.ref(r[0]))),
+    "a list's subclass that grew and shrank": (
+        lambda: MyList(range(100)),
+        lambda r: (r.extend(range(100)), r.__delitem__(slice(100, None))),
+    ),
+    "a key that came to a dict's subclass and went": (
+        lambda: MyDict(a=1),
+        lambda r: (r.__setitem__("b", 1), r.pop("b")),
+    ),
+    "a list's subclass that is kept": (lambda: [MyList([1])], lambda r: KEPT.append(r[0])),
+    "an item of a tuple's subclass that is kept": (
+        lambda: [MyTuple(([1],))],
+        lambda r: KEPT.append(r[0][0]),
+    ),
     "a deque that turned and turned back": (
         lambda: collections.deque(range(100)),
         lambda r: (r.rotate(3), r.rotate(-3)),

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from exactness import graph_material
@@ -89,8 +89,46 @@ class Inherits(WithReduce):
     pass
 
 
-class MyList(list[Any]):
+class Appends(list[Any]):
+    def append(self, item: Any) -> None:
+        super().append([item])
+
+
+class Iterates(list[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class Sets(dict[Any, Any]):
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, [value])
+
+
+class Counts(collections.Counter[Any]):
     pass
+
+
+class Ordered(collections.OrderedDict[Any, Any]):
+    pass
+
+
+class Whole(int):
+    pass
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+def hiding_items() -> Any:
+    made = Attributed(a=1)
+    made.items = {"b": 2}.items  # type: ignore[method-assign]
+    return made
+
+
+class Attributed(dict[Any, Any]):
+    """It has a dict of its own."""
 
 
 class MyDecimal(decimal.Decimal):
@@ -132,7 +170,14 @@ OPAQUE: dict[str, Callable[[], Any]] = {
     "metaclass": WithMeta,
     "setattr with slots": SetattrSlots,
     "inherited": Inherits,
-    "subclass of a built-in": lambda: MyList([1]),
+    "a list that appends in its own way": lambda: Appends([1]),
+    "a list that iterates in its own way": lambda: Iterates([1]),
+    "a dict that sets in its own way": lambda: Sets(a=1),
+    "a dict with an attribute in its method's place": hiding_items,
+    "a counter's subclass": lambda: Counts("a"),
+    "an ordered dict's subclass": lambda: Ordered(a=1),
+    "an int's subclass": lambda: Whole(1),
+    "a named tuple": lambda: Pair(1, 2),
     "a key with its own hash": lambda: {Hashed(): 1},
     "a member with its own hash": lambda: {Hashed()},
     "an instance with its own reduce": lambda: Plain(__reduce_ex__=1),

@@ -55,6 +55,18 @@ class FrozenSlots:
     y: Any
 
 
+class MyList(list[Any]):
+    pass
+
+
+class MyTuple(tuple[Any, ...]):
+    pass
+
+
+class MyDict(dict[Any, Any]):
+    __slots__ = ("x",)
+
+
 def function(*_: Any, **__: Any) -> None:
     pass
 

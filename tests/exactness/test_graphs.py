@@ -48,6 +48,18 @@ class Cell:
     y: Any
 
 
+class Listed(list[Any]):
+    pass
+
+
+class Mapping(dict[str, Any]):
+    pass
+
+
+class Tupled(tuple[Any, ...]):
+    pass
+
+
 class Color(enum.Enum):
     RED = 0
     GREEN = 1
@@ -107,6 +119,9 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "ordered dicts": lambda: collections.OrderedDict(
         (f"k{x}", collections.OrderedDict(a=x, b=[x])) for x in range(SIZE)
     ),
+    "a list of a class": lambda: Listed([x, [x]] for x in range(SIZE)),
+    "dicts of a class": lambda: [Mapping(x=x, y=[x]) for x in range(SIZE)],
+    "tuples of a class": lambda: [Tupled((x, [x])) for x in range(SIZE)],
     "a deque": lambda: collections.deque([[x, str(x)] for x in range(SIZE)], 2 * SIZE),
     "an array": lambda: array.array("d", range(100_000)),
     "a byte array": lambda: bytearray(b"spam" * 100_000),

@@ -3,14 +3,14 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyBytes, PyString, PyType};
 
 use super::atoms::KnownAtoms;
-use super::classes::Class;
+use super::classes::{Base, Class};
 use super::layout;
 use super::standard::{self, StandardTypes};
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Proof, Side};
-use super::walk::{NoCollection, dict_of, slice_of, slot};
+use super::walk::{NoCollection, dict_of, items_of, slice_of, slot};
 use crate::by_name;
 use crate::names::Names;
 
@@ -24,6 +24,7 @@ impl Proof {
         let Ok(names) = Names::get(py) else { return false };
         self.roots.len() == roots.len()
             && self.roots.iter().zip(roots).all(|(&known, root)| known == root.as_ptr().addr())
+            && (self.side == Side::Parent || self.atom_roots == atom_roots(roots))
             && self.known_atoms.are_same(&KnownAtoms::of(py, names))
             && {
                 let standard = StandardTypes::of(py, names);
@@ -198,12 +199,38 @@ impl Proof {
         } else {
             0
         };
-        dict == children[0]
-            && class.slots.iter().zip(&children[2..]).all(|(&offset, &known)| {
-                // SAFETY: the object is alive, and its class was found to have these slots.
-                unsafe { slot(object.as_ptr(), offset).addr() == known }
-            })
+        let (state, rest) = children.split_at(layout::BASE_STATE_LEN);
+        let (own, items) = rest.split_at(2 + class.slots.len());
+        // SAFETY: the object is alive, its class was found to be on this base and to have these slots,
+        // and its number of items is compared before they are.
+        unsafe {
+            dict == own[0]
+                && class
+                    .slots
+                    .iter()
+                    .zip(&own[2..])
+                    .all(|(&offset, &known)| slot(object.as_ptr(), offset).addr() == known)
+                && layout::base_state(object.as_ptr(), class.base, self.side) == state
+                && match class.base {
+                    Base::Object => true,
+                    Base::List | Base::Tuple => {
+                        let now = items_of(object.as_ptr(), class.base);
+                        now.len() == items.len() && are_same(now, items)
+                    }
+                    Base::Dict => is_same_dict(object.as_ptr(), items),
+                }
+        }
     }
+}
+
+/// Returns the roots that are texts, by their index, with their reference counts.
+pub(super) fn atom_roots(roots: &[&Bound<'_, PyAny>]) -> Vec<(usize, usize)> {
+    let texts = roots.iter().enumerate().filter(|(_, root)| {
+        root.is_exact_instance_of::<PyString>() || root.is_exact_instance_of::<PyBytes>()
+    });
+    // SAFETY: the roots are alive as long as the borrow.
+    let count = |root: &Bound<'_, PyAny>| unsafe { ffi::Py_REFCNT(root.as_ptr()) as usize };
+    texts.map(|(index, root)| (index, count(root))).collect()
 }
 
 /// Tells whether two exact strings are equal.

@@ -7,7 +7,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use crate::names::Names;
 
@@ -28,9 +28,31 @@ const FORBIDDEN: [&str; 12] = [
     "__dict__",
 ];
 
+/// The built-in type on which a class is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Base {
+    Object,
+    List,
+    Tuple,
+    Dict,
+}
+
+impl Base {
+    /// Names beside [`FORBIDDEN`] that a class on this base must not have: what pickle would call to
+    /// take the items out and to put them in.
+    const fn forbidden(self) -> &'static [&'static str] {
+        match self {
+            Self::Object | Self::Tuple => &[],
+            Self::List => &["__iter__", "append", "extend"],
+            Self::Dict => &["items", "__setitem__"],
+        }
+    }
+}
+
 /// A class that can be proved.
 pub(super) struct Class {
     pub(super) address: usize,
+    pub(super) base: Base,
     /// Whether instances have a dict.
     pub(super) has_dict: bool,
     /// Offsets of slots in an instance, in bytes.
@@ -51,19 +73,30 @@ impl Class {
         }
         let Ok(mro) = class.mro().cast_into::<PyTuple>() else { return refuse("it has no bases") };
         let object = py.get_type::<PyAny>();
+        let built_in = [
+            (py.get_type::<PyList>(), Base::List),
+            (py.get_type::<PyTuple>(), Base::Tuple),
+            (py.get_type::<PyDict>(), Base::Dict),
+        ];
+        // No class has two of them.
+        let base = built_in.iter().find(|(known, _)| mro.iter().any(|base| base.is(known)));
+        let base = base.map_or(Base::Object, |(_, base)| *base);
+        let is_built_in = |class: &Bound<'_, PyAny>| {
+            class.is(&object) || built_in.iter().any(|(known, _)| class.is(known))
+        };
         let mut slots = Vec::new();
-        for base in mro.iter() {
-            if base.is(&object) {
+        for class in mro.iter() {
+            if is_built_in(&class) {
                 continue;
             }
-            let Ok(base) = base.cast_into_exact::<PyType>() else {
+            let Ok(base_class) = class.cast_into_exact::<PyType>() else {
                 return refuse("a base has a metaclass");
             };
-            if !is_made_in_python(names, &base) {
+            if !is_made_in_python(names, &base_class, &built_in) {
                 return refuse("a base is not written in Python");
             }
-            let Some(body) = body_of(&base) else { return refuse("a base has no body") };
-            for name in FORBIDDEN {
+            let Some(body) = body_of(&base_class) else { return refuse("a base has no body") };
+            for &name in FORBIDDEN.iter().chain(base.forbidden()) {
                 let Some(found) = body.get_item(name).ok().flatten() else { continue };
                 // Every class that has instance dicts has a descriptor for them of CPython's own.
                 let is_own = name == "__dict__" && found.get_type().is(&names.getset_type);
@@ -81,7 +114,7 @@ impl Class {
         for (name, descriptor, _) in &slots {
             // A slot is restored by `setattr`, which must reach the slot itself.
             let first = mro.iter().find_map(|base| {
-                let base = base.cast::<PyType>().ok().filter(|base| !base.is(&object))?;
+                let base = base.cast::<PyType>().ok().filter(|base| !is_built_in(base))?;
                 body_of(base)?.get_item(name).ok().flatten()
             });
             if first.is_none_or(|first| !first.is(descriptor)) {
@@ -89,7 +122,7 @@ impl Class {
             }
         }
         let has_custom_setattr = mro.iter().any(|base| {
-            !base.is(&object)
+            !is_built_in(&base)
                 && base
                     .cast::<PyType>()
                     .ok()
@@ -107,12 +140,12 @@ impl Class {
             raw.tp_dictoffset != 0 || raw.tp_flags & MANAGED_DICT != 0
         };
         let slots = slots.into_iter().map(|(_, _, offset)| offset).collect();
-        Ok(Self { address: class.as_ptr().addr(), has_dict, slots })
+        Ok(Self { address: class.as_ptr().addr(), base, has_dict, slots })
     }
 
     /// Tells whether two examinations of one class came to the same.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.has_dict == other.has_dict && self.slots == other.slots
+        self.base == other.base && self.has_dict == other.has_dict && self.slots == other.slots
     }
 }
 
@@ -138,10 +171,15 @@ fn body_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyDict>> {
     }
 }
 
-/// Tells whether a class statement has made the type, on `object` or on other such classes: then its
-/// instances are freed by the interpreter's own function, made by `object.__new__`, and have no state
-/// but dict and slots.
-fn is_made_in_python(names: &Names, class: &Bound<'_, PyType>) -> bool {
+/// Tells whether a class statement has made the type, on `object`, a built-in container or other such
+/// classes: then its
+/// instances are freed by the interpreter's own function, made by the base's `__new__`, and have no
+/// state but the base's, dict and slots.
+fn is_made_in_python(
+    names: &Names,
+    class: &Bound<'_, PyType>,
+    built_in: &[(Bound<'_, PyType>, Base); 3],
+) -> bool {
     let like = names.python_class.bind(class.py());
     let object = class.py().get_type::<PyAny>();
     // SAFETY: the types are alive as long as the borrows; buffer functions are part of a type.
@@ -150,8 +188,14 @@ fn is_made_in_python(names: &Names, class: &Bound<'_, PyType>) -> bool {
             (&*class.as_type_ptr(), &*like.as_type_ptr(), &*object.as_type_ptr());
         raw.tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0
             && raw.tp_dealloc.map(|f| f as usize) == like.tp_dealloc.map(|f| f as usize)
-            && raw.tp_new.map(|f| f as usize) == object.tp_new.map(|f| f as usize)
-            && raw.tp_itemsize == 0
+            && (raw.tp_new.map(|f| f as usize) == object.tp_new.map(|f| f as usize)
+                || built_in.iter().any(|(base, _)| {
+                    ffi::PyType_IsSubtype(class.as_type_ptr(), base.as_type_ptr()) != 0
+                        && raw.tp_new.map(|f| f as usize)
+                            == (*base.as_type_ptr()).tp_new.map(|f| f as usize)
+                        && raw.tp_itemsize == (*base.as_type_ptr()).tp_itemsize
+                }))
+            && (raw.tp_itemsize == 0 || raw.tp_flags & ffi::Py_TPFLAGS_TUPLE_SUBCLASS != 0)
             && raw.tp_methods.is_null()
             && (raw.tp_as_buffer.is_null() || (*raw.tp_as_buffer).bf_getbuffer.is_none())
     }
@@ -178,6 +222,11 @@ fn has_known_setstate(names: &Names, mro: &Bound<'_, PyTuple>, object: &Bound<'_
             .and_then(|body| body.get_item("__setstate__").ok().flatten())
             .is_some_and(|found| names.is_of_dataclasses(&found))
     })
+}
+
+/// Tells whether an instance of a dict's subclass has an attribute that pickle would call for its items.
+pub(super) fn hides_items(base: Base, dict: &Bound<'_, PyDict>) -> bool {
+    base == Base::Dict && dict.contains("items").unwrap_or(true)
 }
 
 /// Tells whether an instance's own attributes have a name that pickle would ask the instance for.

@@ -8,7 +8,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::tape::Kind;
+use super::classes::Base;
+use super::tape::{Kind, Side};
 
 /// `PyDictObject` (Include/cpython/dictobject.h, CPython 3.11 to 3.14). The fourth word has another
 /// name in 3.14.
@@ -76,6 +77,34 @@ fn check(py: Python<'_>) -> PyResult<bool> {
     let keys = unsafe { &*(*dict.as_ptr().cast::<DictObject>()).keys };
     // An entry that was deleted is not used again.
     Ok(keys.entry_count == 4 && keys.usable == 1)
+}
+
+/// Words of [`base_state`].
+pub(super) const BASE_STATE_LEN: usize = 2;
+
+/// What an instance of a built-in container's subclass has beside items, dict and slots: on a worker's
+/// side the allocated length of a list, and a dict's table.
+///
+/// # Safety
+/// `node` is a live instance of a class on this base.
+pub(super) unsafe fn base_state(
+    node: *mut ffi::PyObject,
+    base: Base,
+    side: Side,
+) -> [usize; BASE_STATE_LEN] {
+    // SAFETY: the caller's duty; a subclass's instance begins with one of the base.
+    unsafe {
+        match (side, base) {
+            (Side::Worker, Base::List) => {
+                [(*node.cast::<ffi::PyListObject>()).allocated as usize, 0]
+            }
+            (Side::Worker, Base::Dict) => {
+                let (keys, entries) = dict_table(node);
+                [keys, entries]
+            }
+            _ => [0, 0],
+        }
+    }
 }
 
 /// Tells whether an object has a weak reference.

@@ -92,6 +92,9 @@ pub(crate) struct Proof {
     pub(super) names: Vec<(Py<PyString>, Py<PyString>)>,
     /// Addresses of the named nodes, in the same order.
     pub(super) named: Vec<usize>,
+    /// On a worker's side, the reference counts of the roots that are atoms: a long text that a task has
+    /// kept is not the next one's.
+    pub(super) atom_roots: Vec<(usize, usize)>,
     pub(super) known_atoms: KnownAtoms,
     pub(super) standard: StandardTypes,
     pub(super) node_count: usize,
@@ -115,6 +118,7 @@ impl Proof {
             classes: Vec::new(),
             names: Vec::new(),
             named: Vec::new(),
+            atom_roots: Vec::new(),
             known_atoms: KnownAtoms::default(),
             standard: StandardTypes::default(),
             node_count: 0,

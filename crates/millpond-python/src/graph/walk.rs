@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyType};
 
 use super::atoms::KnownAtoms;
-use super::classes::{self, Class};
+use super::classes::{self, Base, Class};
 use super::layout;
 use super::standard::StandardTypes;
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Opaque, Proof, Side};
@@ -97,6 +97,9 @@ impl Proof {
             // SAFETY: a node that was met is held by the one in which it was met, which nothing
             // changes: the GIL is held, no Python runs, and no collection.
             unsafe { walk.node(node)? };
+        }
+        if side == Side::Worker {
+            walk.proof.atom_roots = super::check::atom_roots(roots);
         }
         walk.proof.known_atoms = walk.atoms;
         walk.proof.standard = walk.standard;
@@ -300,15 +303,20 @@ impl<'py> Walk<'py> {
         let has_dict = self.proof.classes[index].has_dict;
         let slots = self.proof.classes[index].slots.clone();
         let dict = if has_dict { Some(dict_of(object)?) } else { None };
+        let base = self.proof.classes[index].base;
         if let Some(dict) = &dict
-            && classes::has_forbidden(dict)
+            && (classes::has_forbidden(dict) || classes::hides_items(base, dict))
         {
             return Err(Opaque(format!(
                 "{}: an instance has a method of pickle's own",
                 classes::name_of(&class)
             )));
         }
-        self.head(object.as_ptr(), Kind::Instance, 2 + slots.len(), [index, 0]);
+        // SAFETY: the object is alive, and of a class on this base.
+        let state = unsafe { layout::base_state(object.as_ptr(), base, self.proof.side) };
+        self.head(object.as_ptr(), Kind::Instance, 0, [index, 0]);
+        let at = self.proof.tape.len() - HEAD_LEN;
+        self.proof.tape.extend_from_slice(&state);
         let dict = dict.map_or(std::ptr::null_mut(), |dict| dict.as_ptr());
         self.proof.tape.push(dict.addr());
         self.proof.tape.push(address);
@@ -326,8 +334,50 @@ impl<'py> Walk<'py> {
                     self.child(value)?;
                 }
             }
+            self.items_of_base(object.as_ptr(), base)?;
+        }
+        let len = self.proof.tape.len() - at - HEAD_LEN;
+        self.proof.tape[at] = Kind::Instance as usize | (len << KIND_BITS);
+        Ok(())
+    }
+
+    /// Writes down the items that an instance has as one of a built-in container's subclasses.
+    unsafe fn items_of_base(&mut self, node: *mut ffi::PyObject, base: Base) -> Result<(), Opaque> {
+        // SAFETY: the caller gives a live object of a class on this base.
+        unsafe {
+            match base {
+                Base::Object => {}
+                Base::List | Base::Tuple => self.each(items_of(node, base))?,
+                Base::Dict => {
+                    let (mut at, mut key, mut value) =
+                        (0, std::ptr::null_mut(), std::ptr::null_mut());
+                    while ffi::PyDict_Next(node, &raw mut at, &raw mut key, &raw mut value) != 0 {
+                        self.hashed(key)?;
+                        self.each(&[key, value])?;
+                    }
+                }
+            }
         }
         Ok(())
+    }
+}
+
+/// Returns the items of an instance of a list's or tuple's subclass.
+///
+/// # Safety
+/// `node` is a live instance of such a class.
+pub(super) unsafe fn items_of<'a>(
+    node: *mut ffi::PyObject,
+    base: Base,
+) -> &'a [*mut ffi::PyObject] {
+    // SAFETY: the caller's duty.
+    unsafe {
+        let len = ffi::Py_SIZE(node) as usize;
+        if base == Base::List {
+            slice_of((*node.cast::<ffi::PyListObject>()).ob_item, len)
+        } else {
+            slice_of((&raw mut (*node.cast::<ffi::PyTupleObject>()).ob_item).cast(), len)
+        }
     }
 }
 

@@ -58,11 +58,11 @@ impl Look<'_> {
     unsafe fn open(&mut self, node: *mut ffi::PyObject) {
         // SAFETY: the caller gives a live object; exact types are told by their type pointers.
         unsafe {
-            if ffi::PyList_CheckExact(node) != 0 {
+            if ffi::PyList_Check(node) != 0 {
                 let list = node.cast::<ffi::PyListObject>();
                 return self.each(slice_of((*list).ob_item, ffi::Py_SIZE(node) as usize));
             }
-            if ffi::PyTuple_CheckExact(node) != 0 {
+            if ffi::PyTuple_Check(node) != 0 {
                 let tuple = node.cast::<ffi::PyTupleObject>();
                 let items = (&raw mut (*tuple).ob_item).cast();
                 return self.each(slice_of(items, ffi::Py_SIZE(node) as usize));
