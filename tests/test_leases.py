@@ -318,3 +318,24 @@ def tie(array: Any) -> float:
     knot: list[Any] = [array]
     knot.append(knot)
     return total(array)
+
+
+def small(x: int) -> Any:
+    return np.full(50_000, float(x))
+
+
+@pytest.mark.limit_s(120)
+def test_more_workers_may_end_than_there_is_room_for_what_they_have_lent() -> None:
+    with running(2, maxtasksperchild=1) as pool:
+        results = pool.map(small, range(150), chunksize=1)
+        results[3][1] = -1
+        more = pool.map(small, range(1000, 1100), chunksize=1)
+        results[3][1] = 3
+    del pool
+    for x, array in enumerate(results):
+        assert array.tolist() == [float(x)] * 50_000
+    # What was completed has no place in the file that another could lose with it.
+    for x, _array in enumerate(results):
+        results[x] = None
+        if x % 30 == 0:
+            assert [float(a[49_999]) for a in more] == [1000.0 + y for y in range(100)]

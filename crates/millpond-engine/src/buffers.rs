@@ -5,14 +5,17 @@
 //! sees, and the owner of the memory leaves it alone until it is given back: see the leases in
 //! `crates/millpond-table/README.md`.
 
+use std::sync::{Arc, Weak};
+
 use millpond_sys::file_range::punch_hole;
 use millpond_sys::mapping::page_size;
 use millpond_sys::private_copy::{Original, PrivateCopy};
 use millpond_table::{Block, LEASE_COUNT, StoreId};
 
 use crate::error::{Error, Result};
-use crate::parent::Engine;
+use crate::parent::{Engine, Shared};
 use crate::reader::{Reader, View};
+use crate::state::State;
 use crate::worker::Worker;
 
 /// Bytes from which on a run is a buffer; a shorter one is copied in the time that a mapping takes.
@@ -44,8 +47,18 @@ pub struct Lent {
 #[derive(Debug)]
 pub struct Borrowed {
     /// The bytes as the worker wrote them, but for what was written to them here.
-    pub copy: PrivateCopy,
+    pub copy: Arc<PrivateCopy>,
     lent: Lent,
+    number: u64,
+}
+
+/// What the engine knows of a borrowed buffer.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    pub(crate) len: u64,
+    /// Tells it from a later one at the same place.
+    number: u64,
+    copy: Weak<PrivateCopy>,
 }
 
 impl<T: Send + 'static> Engine<T> {
@@ -83,7 +96,7 @@ impl<T: Send + 'static> Engine<T> {
     pub fn stored_view(&self, id: StoreId) -> Result<Option<View>> {
         let Some(at) = self.shared.table().store_find(id) else { return Ok(None) };
         let len = self.shared.sizes.arena_len;
-        let file = std::sync::Arc::clone(&self.shared.arena);
+        let file = Arc::clone(&self.shared.arena);
         let mut reader = Reader::new(file, len, len, self.shared.sizes.arena_small_len);
         reader.view(at.offset, at.len).map(Some)
     }
@@ -101,16 +114,24 @@ impl<T: Send + 'static> Engine<T> {
             state.damaged += 1;
             return Err(Error::bad_payload(lent.offset, lent.len, 0));
         }
-        state.borrowed.insert(lent.offset, lent.len);
+        let copy = Arc::new(copy);
+        state.next_loan += 1;
+        let number = state.next_loan;
+        let loan = Loan { len: lent.len, number, copy: Arc::downgrade(&copy) };
+        state.borrowed.insert(lent.offset, loan);
         state.ranges.hold(lent.offset);
-        Ok(Borrowed { copy, lent })
+        Ok(Borrowed { copy, lent, number })
     }
 
     /// Gives a buffer back that nobody reads any more.
     pub fn give_back(&self, borrowed: Borrowed) {
-        let Borrowed { copy, lent } = borrowed;
+        let Borrowed { copy, lent, number } = borrowed;
         let mut guard = self.shared.lock();
         let state = &mut *guard;
+        if state.borrowed.get(&lent.offset).is_none_or(|loan| loan.number != number) {
+            // It was completed, and the place may be another's by now.
+            return;
+        }
         state.borrowed.remove(&lent.offset);
         let range = state.ranges.of(lent.offset);
         if let Some(life) = state.lives.values().find(|life| life.range == range) {
@@ -130,11 +151,36 @@ impl<T: Send + 'static> Engine<T> {
 impl Borrowed {
     /// Gives the buffer's memory back to the system, when the pool that it came from is gone.
     pub fn give_up(self) {
-        punch(self.copy);
+        // What was completed has given its place in the file back, to another buffer perhaps.
+        if !self.copy.is_complete() {
+            punch(self.copy);
+        }
     }
 }
 
-fn punch(copy: PrivateCopy) {
+impl<T> Shared<T> {
+    /// Completes the copies of all buffers in ranges whose writer is gone, so that these are free
+    /// again: there are only so many ranges.
+    pub(crate) fn complete_loans(&self, state: &mut State<T>) {
+        let offsets: Vec<u64> = state.borrowed.keys().copied().collect();
+        for offset in offsets {
+            let range = state.ranges.of(offset);
+            if state.lives.values().any(|life| life.range == range) {
+                continue;
+            }
+            if let Some(loan) = state.borrowed.remove(&offset)
+                && let Some(copy) = loan.copy.upgrade()
+            {
+                copy.complete();
+            }
+            if let Some(range) = state.ranges.read(offset, &self.results) {
+                state.results.forget_range(range);
+            }
+        }
+    }
+}
+
+fn punch(copy: Arc<PrivateCopy>) {
     let len = copy.len().next_multiple_of(page_size());
     let (file, offset) = copy.original();
     let _ = punch_hole(file, offset, len as u64);

@@ -53,7 +53,11 @@ pub(crate) struct Life {
 
 impl<T> Shared<T> {
     pub(crate) fn take_seat(&self, seat: u32) -> Result<HandOver> {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if !state.ranges.has_free() {
+            self.complete_loans(state);
+        }
         let Some(range) = state.ranges.take() else {
             return Err(Error::no_room(self.sizes.range_len, self.sizes.results_len()));
         };

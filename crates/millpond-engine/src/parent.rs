@@ -205,7 +205,8 @@ impl<T: Send + 'static> Engine<T> {
         }
         let mut state = self.shared.lock();
         let tickets = state.slots.iter_mut().filter_map(|record| record.ticket.take()).collect();
-        let mut borrowed: Vec<_> = state.borrowed.iter().map(|(at, len)| (*at, *len)).collect();
+        let mut borrowed: Vec<_> =
+            state.borrowed.iter().map(|(at, loan)| (*at, loan.len)).collect();
         drop(state);
         let _ = punch_hole(self.shared.arena.as_fd(), 0, self.shared.sizes.arena_len);
         // What the front still reads of the results goes when it is given back.
@@ -227,7 +228,7 @@ impl<T: Send + 'static> Engine<T> {
             task_bytes: state.task_bytes,
             worker_deaths: state.worker_deaths,
             stored_bytes: state.store.bytes,
-            borrowed_bytes: state.borrowed.values().sum(),
+            borrowed_bytes: state.borrowed.values().map(|loan| loan.len).sum(),
             warm_bytes: state.space.warm_len(),
             damaged: state.damaged,
         }

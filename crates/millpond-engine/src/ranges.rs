@@ -20,6 +20,11 @@ impl Ranges {
         Self { range_len, free: (0..range_count).rev().collect(), retired: Vec::new() }
     }
 
+    /// Tells whether there is a range that nobody writes and nobody reads.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     /// Returns a range that nobody writes and nobody reads.
     pub(crate) fn take(&mut self) -> Option<u64> {
         self.free.pop()

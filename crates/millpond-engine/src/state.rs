@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use millpond_table::{Block, StoreId};
 
+use crate::buffers::Loan;
 use crate::lives::{Incarnation, Life, Vacancy};
 use crate::object_store::ObjectStore;
 use crate::ranges::Ranges;
@@ -62,8 +63,9 @@ pub(crate) struct State<T> {
     pub(crate) run_ahead: RunAhead,
     pub(crate) results: Reader,
     pub(crate) ranges: Ranges,
-    /// Buffers of results that are mapped here, by their offset, and their lengths.
-    pub(crate) borrowed: HashMap<u64, u64>,
+    /// Buffers of results that are mapped here, by their offset.
+    pub(crate) borrowed: HashMap<u64, Loan>,
+    pub(crate) next_loan: u64,
     pub(crate) lives: HashMap<Incarnation, Life>,
     pub(crate) vacancies: VecDeque<Vacancy>,
     pub(crate) next_incarnation: u64,
@@ -93,6 +95,7 @@ impl<T> State<T> {
             results,
             ranges,
             borrowed: HashMap::new(),
+            next_loan: 0,
             lives: HashMap::new(),
             vacancies: VecDeque::new(),
             next_incarnation: 0,

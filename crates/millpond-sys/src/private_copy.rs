@@ -175,6 +175,28 @@ impl PrivateCopy {
         unsafe { pages.reset(self.as_ptr().addr(), self.len) }.map(drop)
     }
 
+    /// The first write to each page, which changes nothing
+    ///
+    /// Makes every page this process's own: from here on the copy no longer follows the file, of which
+    /// anybody may do what he likes with the piece.
+    pub fn complete(&self) {
+        if !self.is_here() {
+            return;
+        }
+        let mut all = incomplete();
+        let start = self.as_ptr().addr();
+        if let Some(at) = all.iter().position(|known| known.start == start) {
+            all.swap_remove(at);
+            touch(start, self.len);
+        }
+    }
+
+    /// Tells whether no page follows the file any more.
+    pub fn is_complete(&self) -> bool {
+        let start = self.as_ptr().addr();
+        !incomplete().iter().any(|known| known.start == start)
+    }
+
     fn list(&self, all: &mut Vec<Incomplete>) {
         let start = self.as_ptr().addr();
         if all.iter().all(|known| known.start != start) {
@@ -198,6 +220,20 @@ impl Drop for PrivateCopy {
         // validity of its pointer.
         let unmapped = unsafe { munmap(self.start.as_ptr(), self.len + page_size()) };
         debug_assert!(unmapped.is_ok(), "munmap of {self:?} gives {unmapped:?}");
+    }
+}
+
+/// Writes to each page, and changes nothing. The range is a copy that was on the list when the caller
+/// took the lock, which he still holds.
+fn touch(start: usize, len: usize) {
+    for at in (start..start + len).step_by(page_size()) {
+        let byte: *mut u8 = ptr::with_exposed_provenance_mut(at);
+        // SAFETY: what is on the list is mapped for reading and writing; it is taken off, under the
+        // lock, before it is unmapped. Whoever else writes the byte at this moment writes the same page,
+        // so that this exchange, which changes nothing, may fail.
+        let byte = unsafe { AtomicU8::from_ptr(byte) };
+        let value = byte.load(Ordering::Relaxed);
+        let _ = byte.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -235,15 +271,7 @@ fn watch_forks() -> Result<()> {
 extern "C" fn before() {
     let mut all = incomplete();
     for copy in all.drain(..) {
-        for at in (copy.start..copy.start + copy.len).step_by(page_size()) {
-            let byte: *mut u8 = ptr::with_exposed_provenance_mut(at);
-            // SAFETY: what is on the list is mapped for reading and writing; it is taken off, under the
-            // lock, before it is unmapped. Whoever else writes the byte at this moment writes the same
-            // page, so that this exchange, which changes nothing, may fail.
-            let byte = unsafe { AtomicU8::from_ptr(byte) };
-            let value = byte.load(Ordering::Relaxed);
-            let _ = byte.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
-        }
+        touch(copy.start, copy.len);
         if let Some((file, offset)) = copy.original {
             // SAFETY: a copy keeps its file open, and is taken off the list before that ends.
             let file = unsafe { BorrowedFd::borrow_raw(file) };

@@ -125,3 +125,17 @@ fn the_memory_of_an_original_that_goes_is_given_back_at_a_fork() {
 fn nothing_is_a_bad_length() {
     assert!(PrivateCopy::new(&file(), 0, 0, Original::Stays).is_err());
 }
+
+#[test]
+fn a_copy_that_was_completed_no_longer_follows_the_file() {
+    let file = file();
+    let copy = copy(&file, Original::GoesAtFork);
+    write(&copy, 3, 7);
+    copy.complete();
+    assert!(copy.is_complete());
+    overwrite(&file);
+    assert!(in_child(|| true));
+    assert_eq!([0, 3, PAGES - 2].map(|page| read(&copy, page)), [5, 7, 5]);
+    // A fork gives back the memory of what it completes itself, and this was complete.
+    assert_eq!(byte_of(&file, 1), 9);
+}
