@@ -197,6 +197,8 @@ def test_and_so_it_does_under_spawn_and_forkserver(
 
 INTERRUPTED = """
 if __name__ == "__main__":
+    import signal
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
     pool = make()
     print("ready", flush=True)
     try:
