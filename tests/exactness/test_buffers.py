@@ -403,3 +403,31 @@ def test_an_unchanged_array_is_stored_once(mode: str) -> None:
 
 def total(data: Any, *_: Any) -> float:
     return float(data.sum())
+
+
+class Silent:
+    """In a dtype's metadata: when it is pickled it changes a list."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        if self.target is not None:
+            self.target[1] = "changed meanwhile"
+        return Silent, (None,)
+
+
+def test_what_a_dtype_brings_along_may_run_code_too() -> None:
+    def program(pool: Pool) -> object:
+        words = [f"word {x}" for x in range(5000)]
+        array = np.zeros(3, np.dtype("f8", metadata={"k": Silent(words)}))
+        func = functools.partial(firsts, array, words)
+        before = [pool.apply(func) for _ in range(2)]
+        words[1] = "back"
+        return before, [pool.apply(func) for _ in range(2)]
+
+    same(program)
+
+
+def firsts(_array: Any, words: Any) -> Any:
+    return words[:3]

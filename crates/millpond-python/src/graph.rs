@@ -14,6 +14,7 @@ mod tape;
 mod walk;
 mod weigh;
 
+pub(crate) use atoms::attribute;
 pub(crate) use tape::{Proof, Side};
 pub(crate) use walk::NoCollection;
 pub(crate) use weigh::{instance_dict, is_heavy, is_simple, set_len};

@@ -116,7 +116,8 @@ pub(crate) fn array_died(watch: &Bound<'_, PyAny>) {
 }
 
 extern "C" fn sweep_soon(_: *mut c_void) -> c_int {
-    Python::attach(sweep);
+    // Where the interpreter is about to end, nothing is left to be given back.
+    let _ = Python::try_attach(sweep);
     0
 }
 

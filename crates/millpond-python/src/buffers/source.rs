@@ -7,9 +7,10 @@
 use millpond_engine::BUFFER_LEN_MIN;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType};
 
 use super::hook::{name_for, native};
+use crate::graph::attribute;
 use crate::names::Names;
 
 /// What is known of numpy, once it has been imported.
@@ -29,21 +30,16 @@ struct Arrow {
 static NUMPY: PyOnceLock<Numpy> = PyOnceLock::new();
 static ARROW: PyOnceLock<Arrow> = PyOnceLock::new();
 
-/// Returns a module that somebody has imported.
-fn imported<'py>(py: Python<'py>, name: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    let modules = py.import(pyo3::intern!(py, "sys")).ok()?.getattr(pyo3::intern!(py, "modules"));
-    modules.ok()?.cast_into_exact::<PyDict>().ok()?.get_item(name).ok().flatten()
-}
-
 fn numpy(py: Python<'_>) -> Option<&'static Numpy> {
     if let Some(numpy) = NUMPY.get(py) {
         return Some(numpy);
     }
-    let module = imported(py, pyo3::intern!(py, "numpy"))?;
+    // The module may be in the middle of its import: what is not there yet is looked for again.
+    let array = attribute(py, "numpy", "ndarray")?;
+    let empty = attribute(py, "numpy", "empty")?;
     let make = || -> PyResult<Numpy> {
-        // The module may be in the middle of its import: what is not there yet is an error.
-        let array = module.getattr("ndarray")?.cast_into::<PyType>()?;
-        let empty = module.getattr("empty")?.call1((0, "b"))?;
+        let array = array.cast_into::<PyType>()?;
+        let empty = empty.call1((0, "b"))?;
         let reduced = empty.call_method0("__reduce__")?;
         Ok(Numpy {
             array: array.unbind(),
@@ -58,12 +54,10 @@ fn arrow(py: Python<'_>) -> Option<&'static Arrow> {
     if let Some(arrow) = ARROW.get(py) {
         return Some(arrow);
     }
-    let module = imported(py, pyo3::intern!(py, "pyarrow.lib"))?;
+    let buffer = attribute(py, "pyarrow.lib", "Buffer")?;
+    let py_buffer = attribute(py, "pyarrow.lib", "py_buffer")?;
     let make = || -> PyResult<Arrow> {
-        Ok(Arrow {
-            buffer: module.getattr("Buffer")?.cast_into::<PyType>()?.unbind(),
-            py_buffer: module.getattr("py_buffer")?.unbind(),
-        })
+        Ok(Arrow { buffer: buffer.cast_into::<PyType>()?.unbind(), py_buffer: py_buffer.unbind() })
     };
     ARROW.get_or_try_init(py, make).ok()
 }
@@ -81,6 +75,16 @@ pub(crate) fn is_array_of_atoms(object: &Bound<'_, PyAny>) -> bool {
         && Names::get(py)
             .is_ok_and(|names| !names.is_registered(&object.get_type()).unwrap_or(true))
         && is_of_atoms(object).unwrap_or(false)
+        && has_bare_dtype(object).unwrap_or(false)
+}
+
+/// Tells whether a dtype brings no objects of the user's along, which would be pickled with it.
+fn has_bare_dtype(array: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = array.py();
+    let dtype = array.getattr(pyo3::intern!(py, "dtype"))?;
+    // Titles of fields may be any objects, and fields have dtypes of their own.
+    Ok(dtype.getattr(pyo3::intern!(py, "metadata"))?.is_none()
+        && dtype.getattr(pyo3::intern!(py, "fields"))?.is_none())
 }
 
 fn is_of_atoms(array: &Bound<'_, PyAny>) -> PyResult<bool> {

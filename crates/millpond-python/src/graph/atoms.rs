@@ -88,7 +88,7 @@ pub(super) fn imported<'py>(
 }
 
 /// Returns what a module that is imported calls by a name.
-pub(super) fn attribute<'py>(
+pub(crate) fn attribute<'py>(
     py: Python<'py>,
     module: &str,
     name: &str,

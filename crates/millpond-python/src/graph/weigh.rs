@@ -3,7 +3,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
+use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType};
 
 use super::atoms::imported;
 use super::classes::{Class, has_forbidden};
@@ -17,7 +17,14 @@ use crate::pack::is_plain;
 /// [`TEXT_LEN`] bytes of them. A look stops when it has seen enough.
 pub(crate) fn is_heavy(object: &Bound<'_, PyAny>, enough: usize) -> bool {
     let py = object.py();
-    let mut look = Look { py, count: 0, enough, stack: Vec::new(), visited: Addresses::default() };
+    let mut look = Look {
+        py,
+        count: 0,
+        enough,
+        standard: None,
+        stack: Vec::new(),
+        visited: Addresses::default(),
+    };
     // SAFETY: the object is alive as long as the borrow, the GIL is held and no Python runs.
     unsafe {
         look.meet(object.as_ptr());
@@ -35,6 +42,8 @@ struct Look<'py> {
     py: Python<'py>,
     count: usize,
     enough: usize,
+    /// The types of deques and arrays, once an object was met that may be one.
+    standard: Option<[Option<Py<PyType>>; 2]>,
     stack: Vec<*mut ffi::PyObject>,
     visited: Addresses,
 }
@@ -87,7 +96,7 @@ impl Look<'_> {
                 self.count += ffi::Py_SIZE(node) as usize / TEXT_LEN;
                 return;
             }
-            if let Some(weight) = weight_of_standard(self.py, node) {
+            if let Some(weight) = self.weight_of_standard(node) {
                 self.count += weight;
                 return;
             }
@@ -249,21 +258,29 @@ pub(crate) fn is_simple(objects: &[&Bound<'_, PyAny>], apart: &[Bound<'_, PyAny>
     true
 }
 
-/// Returns what a deque or an array weighs; `None` for all else.
-///
-/// # Safety
-/// `object` is alive.
-unsafe fn weight_of_standard(py: Python<'_>, object: *mut ffi::PyObject) -> Option<usize> {
-    // SAFETY: the caller's duty.
-    let object = unsafe { Borrowed::from_ptr(py, object) };
-    let class = object.get_type();
-    let is = |module, name| imported(py, module, name).is_some_and(|known| class.is(&known));
-    if is("collections", "deque") {
-        return object.len().ok();
+impl Look<'_> {
+    /// Returns what a deque or an array weighs; `None` for all else.
+    ///
+    /// # Safety
+    /// `object` is alive.
+    unsafe fn weight_of_standard(&mut self, object: *mut ffi::PyObject) -> Option<usize> {
+        let py = self.py;
+        // Many small instances may be met in one look.
+        let [deque, array] = self.standard.get_or_insert_with(|| {
+            [("collections", "deque"), ("array", "array")]
+                .map(|(module, name)| imported(py, module, name).map(Bound::unbind))
+        });
+        // SAFETY: the caller's duty.
+        let object = unsafe { Borrowed::from_ptr(py, object) };
+        let class = object.get_type();
+        let is = |known: &Option<Py<PyType>>| known.as_ref().is_some_and(|known| class.is(known));
+        if is(deque) {
+            return object.len().ok();
+        }
+        if is(array) {
+            let item_len = object.getattr(pyo3::intern!(py, "itemsize")).ok()?;
+            return Some(object.len().ok()? * item_len.extract::<usize>().ok()? / TEXT_LEN);
+        }
+        None
     }
-    if is("array", "array") {
-        let item_len: usize = object.getattr(pyo3::intern!(py, "itemsize")).ok()?.extract().ok()?;
-        return Some(object.len().ok()? * item_len / TEXT_LEN);
-    }
-    None
 }
