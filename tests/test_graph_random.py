@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from types import MethodType
 from typing import Any
 
 from exactness.graph_material import (
+    Child,
+    MySet,
+    MyText,
+    Pair,
     Plain,
     Point,
     Proof,
@@ -27,6 +32,10 @@ graphs = st.recursive(
         st.builds(Point, inner, inner),
         st.builds(Slots, inner, inner),
         st.sets(st.integers(), max_size=4),
+        st.sets(st.integers(), max_size=4).map(MySet),
+        st.text(max_size=4).map(MyText),
+        st.builds(Pair, inner, inner),
+        st.builds(lambda a: Child(a=a).method, inner),
         st.binary(max_size=4).map(bytearray),
     ),
     max_leaves=25,
@@ -44,12 +53,14 @@ def picture(root: Any) -> tuple[list[Any], list[Any]]:
         seen[id(node)] = None
         held.append(node)
         children: list[Any] = []
-        if type(node) in (list, tuple):
+        if type(node) in (list, tuple, Pair):
             children = list(node)
         elif type(node) is dict:
             children = [part for item in node.items() for part in item]
-        elif type(node) is set:
-            children = list(node)
+        elif type(node) in (set, MySet):
+            children = [*node, *([vars(node)] if type(node) is MySet else [])]
+        elif type(node) is MethodType:
+            children = [node.__self__]
         elif type(node) is bytearray:
             rows.append(bytes(node))
         elif isinstance(node, Slots):

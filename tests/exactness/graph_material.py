@@ -7,7 +7,7 @@ import datetime
 import enum
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from millpond import _native
@@ -65,6 +65,19 @@ class MyTuple(tuple[Any, ...]):
 
 class MyDict(dict[Any, Any]):
     __slots__ = ("x",)
+
+
+class MySet(set[Any]):
+    pass
+
+
+class MyText(str):
+    pass
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
 
 
 def function(*_: Any, **__: Any) -> None:

@@ -11,7 +11,7 @@ import enum
 import functools
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from testkit.oracle import Pool
@@ -57,6 +57,23 @@ class Mapping(dict[str, Any]):
 
 
 class Tupled(tuple[Any, ...]):
+    pass
+
+
+class Row(NamedTuple):
+    a: Any
+    b: Any
+
+
+class Members(set[Any]):
+    pass
+
+
+class Number(int):
+    pass
+
+
+class Text(str):
     pass
 
 
@@ -126,6 +143,12 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "an array": lambda: array.array("d", range(100_000)),
     "a byte array": lambda: bytearray(b"spam" * 100_000),
     "partials": lambda: [functools.partial(size, [x], k={"x": x}) for x in range(SIZE)],
+    "named tuples": lambda: [Row(x, [x]) for x in range(SIZE)],
+    "a counter": lambda: collections.Counter({f"k{x}": x for x in range(3 * SIZE)}),
+    "counters": lambda: {x: collections.Counter({x: 1}) for x in range(SIZE)},
+    "sets of a class": lambda: [Members([x, str(x)]) for x in range(SIZE)],
+    "values of a class": lambda: [[Number(x), Text(x)] for x in range(SIZE)],
+    "methods": lambda: [[node, node.method] for node in map(Node, range(SIZE))],
     "times with a zone": lambda: [
         [datetime.datetime.fromtimestamp(x, datetime.UTC), x] for x in range(SIZE)
     ],
@@ -332,13 +355,24 @@ def seen_by(x: Any, *args: Any, data: Any = None, **more: Any) -> Any:
     )
 
 
+WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "bare": lambda opaque: opaque,
+    "in a list's class": lambda opaque: Listed([opaque]),
+    "in a tuple's class": lambda opaque: Tupled([opaque]),
+    "in a dict's class": lambda opaque: Mapping(a=opaque),
+    "in a named tuple": lambda opaque: Row(1, opaque),
+    "in a set's class": lambda opaque: Members([opaque]),
+}
+
+
 @pytest.mark.parametrize("how", ["", "inner", "root", "replace"])
-def test_a_pickler_that_meddles_is_seen_as_pickling_sees_it(how: str) -> None:
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_pickler_that_meddles_is_seen_as_pickling_sees_it(how: str, wrapper: str) -> None:
     def program(pool: Pool) -> object:
         seen = []
         for order in range(4):
             data: list[Any] = [[x] for x in range(3 * SIZE)]
-            opaque = Opaque(data, how)
+            opaque = WRAPPERS[wrapper](Opaque(data, how))
             for _ in range(3):
                 if order == 0:
                     bound = functools.partial(seen_by, 0, opaque, data=data, later=data[3])

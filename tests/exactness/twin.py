@@ -63,7 +63,7 @@ def portrait(value: object, *, atoms: bool = False) -> str:
             text += "{" + ", ".join(sorted(map(repr, node))) + "}"
         elif isinstance(node, list | tuple):
             text += f"[{several(iter(node))}]"
-        elif not hasattr(node, "__dict__"):
+        elif isinstance(node, ATOMS) or not hasattr(node, "__dict__"):
             text += repr(node)
         if hasattr(node, "__dict__"):
             text += draw(vars(node))

@@ -198,7 +198,11 @@ impl<'py> Out<'_, 'py> {
             let second = drawn.second.bind(py);
             let kwds = drawn.kwds.as_ref().map(|kwds| kwds.bind(py));
             let seen = |address| live.parts.seen(address);
-            let candidates = Candidates::of(drawn.kind, func, second, kwds, &seen)?;
+            let mut candidates = Candidates::of(drawn.kind, func, second, kwds, &seen)?;
+            if !candidates.is_empty() && graph::prepare(py) {
+                // Python has run, and may have changed what was just looked at.
+                candidates = Candidates::of(drawn.kind, func, second, kwds, &seen)?;
+            }
             let may_share = shared::any();
             if (may_share || !candidates.is_empty()) && packer.is_stock()? {
                 let name = || names::callable_name(func);

@@ -9,12 +9,16 @@ mod check;
 mod classes;
 mod containers;
 mod layout;
+mod methods;
 mod standard;
+mod stock;
 mod tape;
+mod values;
 mod walk;
 mod weigh;
 
 pub(crate) use atoms::attribute;
+pub(crate) use stock::prepare;
 pub(crate) use tape::{Proof, Side};
 pub(crate) use walk::NoCollection;
 pub(crate) use weigh::{instance_dict, is_heavy, is_simple, set_len};

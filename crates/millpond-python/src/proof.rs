@@ -20,6 +20,7 @@ impl Proof {
     #[staticmethod]
     fn take(holder: &Bound<'_, PyList>, is_worker: bool) -> PyResult<Self> {
         let side = if is_worker { Side::Worker } else { Side::Parent };
+        graph::prepare(holder.py());
         let roots: Vec<_> = holder.iter().collect();
         let roots: Vec<_> = roots.iter().collect();
         graph::Proof::take(holder.py(), &roots, side)

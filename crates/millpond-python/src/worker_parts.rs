@@ -242,6 +242,8 @@ impl Inner {
 
     fn evidence(&self, py: Python<'_>, kind: PartKind, live: &Bound<'_, PyAny>) -> Evidence {
         if kind == PartKind::Graph {
+            // This may run Python, which knows nothing of the new copy.
+            crate::graph::prepare(py);
             let roots = roots_of(live);
             let roots: Vec<_> = roots.iter().collect();
             // What is opaque here, for example because of a class that is another in this process,

@@ -8,8 +8,10 @@ use pyo3::types::{PyBytes, PyString, PyType};
 use super::atoms::KnownAtoms;
 use super::classes::{Base, Class};
 use super::layout;
+use super::methods::Method;
 use super::standard::{self, StandardTypes};
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Proof, Side};
+use super::values;
 use super::walk::{NoCollection, dict_of, items_of, slice_of, slot};
 use crate::by_name;
 use crate::names::Names;
@@ -38,23 +40,29 @@ impl Proof {
     pub(crate) fn names_hold(&self, py: Python<'_>) -> bool {
         let Ok(names) = Names::get(py) else { return false };
         let standard = StandardTypes::of(py, names);
-        self.named.iter().zip(&self.names).all(|(&address, (module, name))| {
+        let methods_hold = self.methods.iter().all(|&address| {
             let node = std::ptr::with_exposed_provenance_mut::<ffi::PyObject>(address);
             // SAFETY: the graph holds the node, and the caller the graph.
-            let object = unsafe { Bound::from_borrowed_ptr(py, node) };
-            let found = if standard.is_member(&object) {
-                standard.member(names, &object).map(|member| (member.module, member.name))
-            } else {
-                by_name::name_of(names, &object)
-            };
-            let is_found =
-                found.is_some_and(|(now, called)| is_text(&now, module) && is_text(&called, name));
-            let index = self.classes.iter().position(|class| class.address == address);
-            is_found
-                && index.is_none_or(|index| {
-                    object.cast::<PyType>().is_ok_and(|class| self.is_same_class(class, index))
-                })
-        })
+            Method::of(&unsafe { Bound::from_borrowed_ptr(py, node) }).is_some()
+        });
+        methods_hold
+            && self.named.iter().zip(&self.names).all(|(&address, (module, name))| {
+                let node = std::ptr::with_exposed_provenance_mut::<ffi::PyObject>(address);
+                // SAFETY: the graph holds the node, and the caller the graph.
+                let object = unsafe { Bound::from_borrowed_ptr(py, node) };
+                let found = if standard.is_member(&object) {
+                    standard.member(names, &object).map(|member| (member.module, member.name))
+                } else {
+                    by_name::name_of(names, &object)
+                };
+                let is_found = found
+                    .is_some_and(|(now, called)| is_text(&now, module) && is_text(&called, name));
+                let index = self.classes.iter().position(|class| class.address == address);
+                is_found
+                    && index.is_none_or(|index| {
+                        object.cast::<PyType>().is_ok_and(|class| self.is_same_class(class, index))
+                    })
+            })
     }
 
     fn nodes_hold(&self, py: Python<'_>, names: &Names, standard: &StandardTypes) -> bool {
@@ -129,7 +137,11 @@ impl Proof {
                         let object = Bound::from_borrowed_ptr(py, node);
                         self.is_same_member(&object, names, standard, children)
                     }
-                    Kind::Set => is_same_set(node, children, *first, *second),
+                    Kind::Set => is_same_set(node, children, [*first, *second]),
+                    Kind::Method => {
+                        let object = Bound::from_borrowed_ptr(py, node);
+                        is_same_method(&object, children)
+                    }
                     Kind::ByteArray => {
                         let array = node.cast::<ffi::PyByteArrayObject>();
                         let known = &self.bytes[children[0]..children[0] + first];
@@ -213,11 +225,17 @@ impl Proof {
                 && layout::base_state(object.as_ptr(), class.base, self.side) == state
                 && match class.base {
                     Base::Object => true,
-                    Base::List | Base::Tuple => {
+                    Base::List | Base::Tuple | Base::NamedTuple => {
                         let now = items_of(object.as_ptr(), class.base);
                         now.len() == items.len() && are_same(now, items)
                     }
-                    Base::Dict => is_same_dict(object.as_ptr(), items),
+                    Base::Dict | Base::Counter => is_same_dict(object.as_ptr(), items),
+                    Base::Set => are_same_places(layout::set_table(object.as_ptr()), items),
+                    Base::Int | Base::Float | Base::Str | Base::Bytes => {
+                        // The proof holds the copy.
+                        let copy = std::ptr::with_exposed_provenance_mut(items[0]);
+                        values::is_same(object.py(), object.as_ptr(), class.base, copy)
+                    }
                 }
         }
     }
@@ -267,22 +285,20 @@ unsafe fn is_same_dict(dict: *mut ffi::PyObject, children: &[usize]) -> bool {
 }
 
 /// # Safety
-/// `set` is a live set or frozenset.
-unsafe fn is_same_set(
-    set: *mut ffi::PyObject,
-    children: &[usize],
-    fill_and_used: usize,
-    finger: usize,
-) -> bool {
-    // SAFETY: the caller's duty; the table has `mask` + 1 entries.
-    unsafe {
-        let object = &*set.cast::<ffi::PySetObject>();
-        object.mask as usize + 1 == children.len()
-            && (object.fill as usize) << 32 | object.used as usize == fill_and_used
-            && object.finger as usize == finger
-            && std::slice::from_raw_parts(object.table, children.len())
-                .iter()
-                .zip(children)
-                .all(|(entry, &known)| entry.key.addr() == known)
-    }
+/// `set` is a live set or frozenset, or of a subclass of theirs.
+unsafe fn is_same_set(set: *mut ffi::PyObject, children: &[usize], state: [usize; 2]) -> bool {
+    // SAFETY: the caller's duty.
+    unsafe { layout::set_state(set) == state && are_same_places(layout::set_table(set), children) }
+}
+
+fn are_same_places(places: &[ffi::setentry], known: &[usize]) -> bool {
+    places.len() == known.len()
+        && places.iter().zip(known).all(|(place, &known)| place.key.addr() == known)
+}
+
+fn is_same_method(object: &Bound<'_, PyAny>, children: &[usize]) -> bool {
+    Method::of(object).is_some_and(|now| {
+        [now.instance.as_ptr(), now.name.as_ptr(), now.function.as_ptr()].map(|part| part.addr())
+            == *children
+    })
 }

@@ -7,8 +7,11 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{
+    PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+};
 
+use super::stock::Stock;
 use crate::names::Names;
 
 /// Names that must not be found in a class, nor in an instance: pickle, or the interpreter, would run
@@ -34,7 +37,16 @@ pub(super) enum Base {
     Object,
     List,
     Tuple,
+    /// A tuple whose class `namedtuple` has made.
+    NamedTuple,
     Dict,
+    /// `collections.Counter`, and nothing that is derived from it.
+    Counter,
+    Set,
+    Int,
+    Float,
+    Str,
+    Bytes,
 }
 
 impl Base {
@@ -42,9 +54,12 @@ impl Base {
     /// take the items out and to put them in.
     const fn forbidden(self) -> &'static [&'static str] {
         match self {
-            Self::Object | Self::Tuple => &[],
             Self::List => &["__iter__", "append", "extend"],
             Self::Dict => &["items", "__setitem__"],
+            // They are pickled as the call of their class with a list of their members.
+            Self::Set => &["__init__", "__iter__", "__len__", "__length_hint__"],
+            Self::NamedTuple => &["__iter__", "__len__", "__length_hint__"],
+            _ => &[],
         }
     }
 }
@@ -73,17 +88,14 @@ impl Class {
         }
         let Ok(mro) = class.mro().cast_into::<PyTuple>() else { return refuse("it has no bases") };
         let object = py.get_type::<PyAny>();
-        let built_in = [
-            (py.get_type::<PyList>(), Base::List),
-            (py.get_type::<PyTuple>(), Base::Tuple),
-            (py.get_type::<PyDict>(), Base::Dict),
-        ];
+        let built_in = built_in(py);
         // No class has two of them.
-        let base = built_in.iter().find(|(known, _)| mro.iter().any(|base| base.is(known)));
-        let base = base.map_or(Base::Object, |(_, base)| *base);
+        let known = built_in.iter().find(|(known, _)| mro.iter().any(|base| base.is(known)));
         let is_built_in = |class: &Bound<'_, PyAny>| {
             class.is(&object) || built_in.iter().any(|(known, _)| class.is(known))
         };
+        let base = base_of(class, &mro, known.map_or(Base::Object, |(_, base)| *base));
+        let known = known.map(|(known, _)| known);
         let mut slots = Vec::new();
         for class in mro.iter() {
             if is_built_in(&class) {
@@ -92,7 +104,7 @@ impl Class {
             let Ok(base_class) = class.cast_into_exact::<PyType>() else {
                 return refuse("a base has a metaclass");
             };
-            if !is_made_in_python(names, &base_class, &built_in) {
+            if !is_made_in_python(names, &base_class, known, base) {
                 return refuse("a base is not written in Python");
             }
             let Some(body) = body_of(&base_class) else { return refuse("a base has no body") };
@@ -100,7 +112,13 @@ impl Class {
                 let Some(found) = body.get_item(name).ok().flatten() else { continue };
                 // Every class that has instance dicts has a descriptor for them of CPython's own.
                 let is_own = name == "__dict__" && found.get_type().is(&names.getset_type);
-                let is_known = names.is_of_dataclasses(&found);
+                let is_known = match base {
+                    Base::NamedTuple => {
+                        Stock::get(py).is_some_and(|stock| stock.is_of_named_tuples(name, &found))
+                    }
+                    Base::Counter => name == "__reduce__",
+                    _ => names.is_of_dataclasses(&found),
+                };
                 if !is_own && !is_known {
                     return refuse(&format!("it has {name}"));
                 }
@@ -162,7 +180,10 @@ pub(super) fn name_of(class: &Bound<'_, PyType>) -> String {
 
 /// Returns a class's own dict. Those of built-in types lie elsewhere from 3.12 on, and are not asked
 /// for.
-fn body_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyDict>> {
+pub(super) fn body_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyDict>> {
+    if !is_heap_type(class) {
+        return None;
+    }
     // SAFETY: the type is alive as long as the borrow; a class made by a class statement keeps its
     // dict in `tp_dict` on all versions (Doc/c-api/typeobj.rst), and others are refused before.
     unsafe {
@@ -171,33 +192,80 @@ fn body_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyDict>> {
     }
 }
 
-/// Tells whether a class statement has made the type, on `object`, a built-in container or other such
-/// classes: then its
-/// instances are freed by the interpreter's own function, made by the base's `__new__`, and have no
-/// state but the base's, dict and slots.
+/// The built-in types on which classes are known.
+fn built_in(py: Python<'_>) -> [(Bound<'_, PyType>, Base); 9] {
+    [
+        (py.get_type::<PyList>(), Base::List),
+        (py.get_type::<PyTuple>(), Base::Tuple),
+        (py.get_type::<PyDict>(), Base::Dict),
+        (py.get_type::<PySet>(), Base::Set),
+        (py.get_type::<PyFrozenSet>(), Base::Set),
+        (py.get_type::<PyInt>(), Base::Int),
+        (py.get_type::<PyFloat>(), Base::Float),
+        (py.get_type::<PyString>(), Base::Str),
+        (py.get_type::<PyBytes>(), Base::Bytes),
+    ]
+}
+
+/// Tells named tuples and `Counter` from other classes on the same built-in type.
+fn base_of(class: &Bound<'_, PyType>, mro: &Bound<'_, PyTuple>, base: Base) -> Base {
+    let Some(stock) = Stock::get(class.py()) else { return base };
+    match base {
+        Base::Tuple => {
+            let is_named = mro.iter().any(|base| {
+                base.cast_exact::<PyType>()
+                    .ok()
+                    .and_then(body_of)
+                    .and_then(|body| body.get_item("__new__").ok().flatten())
+                    .is_some_and(|found| stock.is_of_named_tuples("__new__", &found))
+            });
+            if is_named { Base::NamedTuple } else { base }
+        }
+        Base::Dict if body_of(class).is_some_and(|body| stock.is_counter(class, &body)) => {
+            Base::Counter
+        }
+        _ => base,
+    }
+}
+
+fn is_heap_type(class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: the type is alive as long as the borrow.
+    unsafe { (*class.as_type_ptr()).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0 }
+}
+
+/// Tells whether a class statement has made the type, on `object`, a built-in type or other such
+/// classes: then its instances are freed by the interpreter's own function, made by the base's
+/// `__new__`, and have no state but the base's, dict and slots.
 fn is_made_in_python(
     names: &Names,
     class: &Bound<'_, PyType>,
-    built_in: &[(Bound<'_, PyType>, Base); 3],
+    known: Option<&Bound<'_, PyType>>,
+    base: Base,
 ) -> bool {
-    let like = names.python_class.bind(class.py());
-    let object = class.py().get_type::<PyAny>();
+    let py = class.py();
+    let like = names.python_class.bind(py);
+    let object = py.get_type::<PyAny>();
+    let known = known.unwrap_or(&object);
     // SAFETY: the types are alive as long as the borrows; buffer functions are part of a type.
     unsafe {
-        let (raw, like, object) =
-            (&*class.as_type_ptr(), &*like.as_type_ptr(), &*object.as_type_ptr());
+        let raw = &*class.as_type_ptr();
+        // One that stands beside the built-in type in a list of bases is made on `object`.
+        let is_on_known = ffi::PyType_IsSubtype(class.as_type_ptr(), known.as_type_ptr()) != 0;
+        let like_known = if is_on_known { known } else { &object };
+        let (like, like_known) = (&*like.as_type_ptr(), &*like_known.as_type_ptr());
+        let new = |class: &ffi::PyTypeObject| class.tp_new.map(|f| f as usize);
+        let buffer = |class: &ffi::PyTypeObject| {
+            let buffer = class.tp_as_buffer;
+            if buffer.is_null() { None } else { (*buffer).bf_getbuffer.map(|f| f as usize) }
+        };
         raw.tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0
             && raw.tp_dealloc.map(|f| f as usize) == like.tp_dealloc.map(|f| f as usize)
-            && (raw.tp_new.map(|f| f as usize) == object.tp_new.map(|f| f as usize)
-                || built_in.iter().any(|(base, _)| {
-                    ffi::PyType_IsSubtype(class.as_type_ptr(), base.as_type_ptr()) != 0
-                        && raw.tp_new.map(|f| f as usize)
-                            == (*base.as_type_ptr()).tp_new.map(|f| f as usize)
-                        && raw.tp_itemsize == (*base.as_type_ptr()).tp_itemsize
-                }))
-            && (raw.tp_itemsize == 0 || raw.tp_flags & ffi::Py_TPFLAGS_TUPLE_SUBCLASS != 0)
+            && (new(raw) == new(like_known)
+                || (base == Base::NamedTuple
+                    && Stock::get(py).is_some_and(|stock| stock.is_new_slot(new(raw)))))
+            && raw.tp_itemsize == like_known.tp_itemsize
             && raw.tp_methods.is_null()
-            && (raw.tp_as_buffer.is_null() || (*raw.tp_as_buffer).bf_getbuffer.is_none())
+            && buffer(raw) == buffer(like_known)
     }
 }
 
@@ -224,9 +292,14 @@ fn has_known_setstate(names: &Names, mro: &Bound<'_, PyTuple>, object: &Bound<'_
     })
 }
 
-/// Tells whether an instance of a dict's subclass has an attribute that pickle would call for its items.
+/// Tells whether an instance's own attributes hide how pickle takes its items out, or would be left out
+/// by it: a `Counter`'s are.
 pub(super) fn hides_items(base: Base, dict: &Bound<'_, PyDict>) -> bool {
-    base == Base::Dict && dict.contains("items").unwrap_or(true)
+    match base {
+        Base::Dict => dict.contains("items").unwrap_or(true),
+        Base::Counter => !dict.is_empty(),
+        _ => false,
+    }
 }
 
 /// Tells whether an instance's own attributes have a name that pickle would ask the instance for.

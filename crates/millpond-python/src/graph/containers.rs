@@ -1,8 +1,9 @@
-//! The walk over containers of the standard library, and members of enums.
+//! The walk over containers of the standard library, members of enums, and methods.
 #![allow(unsafe_code, reason = "CPython's own structures are read")]
 
 use pyo3::prelude::*;
 
+use super::methods::Method;
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Opaque, Side};
 use super::walk::Walk;
 use super::{classes, layout, standard};
@@ -88,5 +89,17 @@ impl<'py> Walk<'py> {
         self.proof.tape.push(member.value.as_ptr().addr());
         // SAFETY: the value is alive.
         unsafe { self.child(member.value.as_ptr()) }
+    }
+
+    pub(super) fn method(&mut self, object: &Bound<'py, PyAny>) -> Result<(), Opaque> {
+        let method = Method::of(object)
+            .ok_or_else(|| Opaque("a method is not found by its name".to_owned()))?;
+        self.head(object.as_ptr(), Kind::Method, 3, [0, 0]);
+        self.proof.methods.push(object.as_ptr().addr());
+        // SAFETY: the method holds its instance, and the function its name.
+        unsafe { self.each(&[method.instance.as_ptr(), method.name.as_ptr()])? };
+        // The function is found by its name in the class, and is not looked into.
+        self.proof.tape.push(method.function.as_ptr().addr());
+        Ok(())
     }
 }

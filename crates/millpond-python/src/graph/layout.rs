@@ -82,8 +82,8 @@ fn check(py: Python<'_>) -> PyResult<bool> {
 /// Words of [`base_state`].
 pub(super) const BASE_STATE_LEN: usize = 2;
 
-/// What an instance of a built-in container's subclass has beside items, dict and slots: on a worker's
-/// side the allocated length of a list, and a dict's table.
+/// What an instance of a built-in type's subclass has beside items, dict and slots: on a worker's side
+/// the allocated length of a list, and a dict's table; on both what a set's table does not show.
 ///
 /// # Safety
 /// `node` is a live instance of a class on this base.
@@ -98,12 +98,36 @@ pub(super) unsafe fn base_state(
             (Side::Worker, Base::List) => {
                 [(*node.cast::<ffi::PyListObject>()).allocated as usize, 0]
             }
-            (Side::Worker, Base::Dict) => {
+            (Side::Worker, Base::Dict | Base::Counter) => {
                 let (keys, entries) = dict_table(node);
                 [keys, entries]
             }
+            (_, Base::Set) => set_state(node),
             _ => [0, 0],
         }
+    }
+}
+
+/// What a set has beside its table: how many places of it were ever filled and are members now, and the
+/// finger, where `pop` goes on.
+///
+/// # Safety
+/// `set` is a live set or frozenset, or of a subclass of theirs.
+pub(super) unsafe fn set_state(set: *mut ffi::PyObject) -> [usize; 2] {
+    // SAFETY: the caller's duty.
+    let object = unsafe { &*set.cast::<ffi::PySetObject>() };
+    [(object.fill as usize) << 32 | object.used as usize, object.finger as usize]
+}
+
+/// The places of a set's table.
+///
+/// # Safety
+/// As for [`set_state`]; nothing changes the set as long as the places are used.
+pub(super) unsafe fn set_table<'a>(set: *mut ffi::PyObject) -> &'a [ffi::setentry] {
+    // SAFETY: the caller's duty; the table has `mask` + 1 places.
+    unsafe {
+        let object = &*set.cast::<ffi::PySetObject>();
+        std::slice::from_raw_parts(object.table, object.mask as usize + 1)
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) enum Kind {
     Partial,
     /// A member of an enum, which pickle finds by its class's name and its value.
     Member,
+    /// A bound method of an instance in the graph, which pickle finds by its name in the instance.
+    Method,
 }
 
 impl Kind {
@@ -65,6 +67,7 @@ impl Kind {
             10 => Self::Array,
             11 => Self::Partial,
             12 => Self::Member,
+            13 => Self::Method,
             _ => Self::Named,
         }
     }
@@ -92,6 +95,8 @@ pub(crate) struct Proof {
     pub(super) names: Vec<(Py<PyString>, Py<PyString>)>,
     /// Addresses of the named nodes, in the same order.
     pub(super) named: Vec<usize>,
+    /// Addresses of the bound methods.
+    pub(super) methods: Vec<usize>,
     /// On a worker's side, the reference counts of the roots that are atoms: a long text that a task has
     /// kept is not the next one's.
     pub(super) atom_roots: Vec<(usize, usize)>,
@@ -118,6 +123,7 @@ impl Proof {
             classes: Vec::new(),
             names: Vec::new(),
             named: Vec::new(),
+            methods: Vec::new(),
             atom_roots: Vec::new(),
             known_atoms: KnownAtoms::default(),
             standard: StandardTypes::default(),

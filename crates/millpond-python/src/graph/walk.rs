@@ -13,6 +13,7 @@ use super::classes::{self, Base, Class};
 use super::layout;
 use super::standard::StandardTypes;
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Opaque, Proof, Side};
+use super::values;
 use super::weigh::instance_dict;
 use crate::by_name;
 use crate::names::Names;
@@ -201,6 +202,9 @@ impl<'py> Walk<'py> {
             if self.standard.is_member(&object) {
                 return self.member(&object);
             }
+            if object.get_type().is(&self.names.method_type) {
+                return self.method(&object);
+            }
             self.instance(&object)
         }
     }
@@ -234,20 +238,24 @@ impl<'py> Walk<'py> {
     }
 
     unsafe fn set(&mut self, set: *mut ffi::PyObject) -> Result<(), Opaque> {
-        // SAFETY: the caller gives a live set or frozenset, whose table has `mask` + 1 entries.
+        // SAFETY: the caller gives a live set or frozenset.
         unsafe {
-            let object = &*set.cast::<ffi::PySetObject>();
-            let len = object.mask as usize + 1;
-            // The finger is where `pop` goes on.
-            let state =
-                [(object.fill as usize) << 32 | object.used as usize, object.finger as usize];
-            self.head(set, Kind::Set, len, state);
-            for entry in std::slice::from_raw_parts(object.table, len) {
-                self.proof.tape.push(entry.key.addr());
-                // An entry that was removed has a key that is no member, and -1 for its hash.
-                if !entry.key.is_null() && entry.hash != -1 {
-                    self.hashed(entry.key)?;
-                    self.child(entry.key)?;
+            let places = layout::set_table(set);
+            self.head(set, Kind::Set, places.len(), layout::set_state(set));
+            self.members(places)
+        }
+    }
+
+    /// Writes down the places of a set's table.
+    unsafe fn members(&mut self, places: &[ffi::setentry]) -> Result<(), Opaque> {
+        for place in places {
+            self.proof.tape.push(place.key.addr());
+            // A place whose member was removed has a key that is no member, and -1 for its hash.
+            if !place.key.is_null() && place.hash != -1 {
+                // SAFETY: the members of a live set are alive.
+                unsafe {
+                    self.hashed(place.key)?;
+                    self.child(place.key)?;
                 }
             }
         }
@@ -341,14 +349,21 @@ impl<'py> Walk<'py> {
         Ok(())
     }
 
-    /// Writes down the items that an instance has as one of a built-in container's subclasses.
+    /// Writes down the items, or the value, that an instance has as one of a built-in type's subclass.
     unsafe fn items_of_base(&mut self, node: *mut ffi::PyObject, base: Base) -> Result<(), Opaque> {
         // SAFETY: the caller gives a live object of a class on this base.
         unsafe {
             match base {
                 Base::Object => {}
-                Base::List | Base::Tuple => self.each(items_of(node, base))?,
-                Base::Dict => {
+                Base::List | Base::Tuple | Base::NamedTuple => self.each(items_of(node, base))?,
+                Base::Set => self.members(layout::set_table(node))?,
+                Base::Int | Base::Float | Base::Str | Base::Bytes => {
+                    let value = values::copy_of(self.py, node, base)
+                        .ok_or_else(|| Opaque("a value could not be copied".to_owned()))?;
+                    // The proof takes a reference of its own.
+                    self.each(&[value.as_ptr()])?;
+                }
+                Base::Dict | Base::Counter => {
                     let (mut at, mut key, mut value) =
                         (0, std::ptr::null_mut(), std::ptr::null_mut());
                     while ffi::PyDict_Next(node, &raw mut at, &raw mut key, &raw mut value) != 0 {

@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType};
 
 use super::atoms::imported;
-use super::classes::{Class, has_forbidden};
-use super::walk::{Addresses, is_atom, slice_of};
+use super::classes::{Base, Class, has_forbidden, hides_items};
+use super::walk::{Addresses, is_atom, items_of, slice_of};
 use crate::buffers;
 use crate::names::Names;
 use crate::pack::is_plain;
@@ -80,7 +80,7 @@ impl Look<'_> {
             if ffi::PyDict_Check(node) != 0 {
                 return self.dict(node);
             }
-            if ffi::PyAnySet_CheckExact(node) != 0 {
+            if ffi::PyAnySet_Check(node) != 0 {
                 let set = &*node.cast::<ffi::PySetObject>();
                 self.count += set.used as usize;
                 if self.count < self.enough {
@@ -197,7 +197,7 @@ pub(crate) fn is_simple(objects: &[&Bound<'_, PyAny>], apart: &[Bound<'_, PyAny>
     let Some(first) = objects.first() else { return true };
     let py = first.py();
     let Ok(names) = Names::get(py) else { return false };
-    let mut classes: Vec<(usize, bool)> = Vec::new();
+    let mut classes: Vec<(usize, Option<(Base, bool)>)> = Vec::new();
     let mut visited: Addresses = apart.iter().map(|object| object.as_ptr().addr()).collect();
     let mut stack: Vec<Bound<'_, PyAny>> = objects.iter().map(|&object| object.clone()).collect();
     let mut budget = SIMPLE_COUNT_MAX;
@@ -238,20 +238,45 @@ pub(crate) fn is_simple(objects: &[&Bound<'_, PyAny>], apart: &[Bound<'_, PyAny>
         } else {
             let class = object.get_type();
             let address = class.as_ptr().addr();
-            let is_known = match classes.iter().find(|(known, _)| *known == address) {
-                Some((_, is_known)) => *is_known,
+            let known = match classes.iter().find(|(known, _)| *known == address) {
+                Some((_, known)) => *known,
                 None => {
                     // One with slots is not looked into here.
-                    let is_known = Class::of(&class).is_ok_and(|class| class.slots.is_empty());
-                    classes.push((address, is_known));
-                    is_known
+                    let class = Class::of(&class).ok().filter(|class| class.slots.is_empty());
+                    let known = class.map(|class| (class.base, class.has_dict));
+                    classes.push((address, known));
+                    known
                 }
             };
+            let Some((base, has_dict)) = known else { return false };
             match instance_dict(&object) {
-                Some(dict) if is_known && !has_forbidden(&dict) => {
+                Some(dict) if !has_forbidden(&dict) && !hides_items(base, &dict) => {
                     stack.extend(dict.iter().flat_map(|(key, value)| [key, value]));
                 }
+                None if !has_dict => {}
                 _ => return false,
+            }
+            // SAFETY: the object is alive, and of a class on this base. Nothing changes its items, since
+            // no Python runs here.
+            unsafe {
+                let node = object.as_ptr();
+                match base {
+                    Base::List | Base::Tuple | Base::NamedTuple => {
+                        let owned = |&item| Bound::from_borrowed_ptr(py, item);
+                        stack.extend(items_of(node, base).iter().map(owned));
+                    }
+                    Base::Dict | Base::Counter => {
+                        let (mut at, mut key, mut value) =
+                            (0, std::ptr::null_mut(), std::ptr::null_mut());
+                        while ffi::PyDict_Next(node, &raw mut at, &raw mut key, &raw mut value) != 0
+                        {
+                            stack.push(Bound::from_borrowed_ptr(py, key));
+                            stack.push(Bound::from_borrowed_ptr(py, value));
+                        }
+                    }
+                    Base::Set => return false,
+                    _ => {}
+                }
             }
         }
     }
