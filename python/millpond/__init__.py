@@ -10,7 +10,7 @@ if sys.platform != "linux" or sys.implementation.name != "cpython":
 
 from multiprocessing import TimeoutError  # noqa: A004 - the name that callers catch
 
-from millpond.errors import PoolTerminated, WorkerDied
+from millpond.errors import PoolTerminated, TaskTimeout, WorkerDied, WorkerMemoryError
 from millpond.pool import Pool
 from millpond.results import AsyncResult
 from millpond.sharing import Shared, share
@@ -24,7 +24,9 @@ __all__ = [
     "PoolTerminated",
     "Shared",
     "Stats",
+    "TaskTimeout",
     "TimeoutError",
     "WorkerDied",
+    "WorkerMemoryError",
     "share",
 ]

@@ -16,11 +16,12 @@ import os
 import threading
 import time
 from collections import deque
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from millpond import _native
 from millpond.callbacks import Callbacks
-from millpond.errors import WorkerDied
+from millpond.errors import TaskTimeout, WorkerDied, WorkerMemoryError
 from millpond.feeder import STUCK_TIME_S, Feeder
 
 if TYPE_CHECKING:
@@ -55,16 +56,23 @@ class Core:
         workers: The processes.
         memory_len_max: What is kept for later while no task needs it, in bytes; None for the
             default.
+        memory_limit: The most bytes that a worker may have resident while it runs a task, or None.
     """
 
     def __init__(
-        self, seat_count: int, workers: Workers, memory_len_max: int | None = None
+        self,
+        seat_count: int,
+        workers: Workers,
+        memory_len_max: int | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         self.pid = os.getpid()
         self.state = INIT
         self.seat_count = seat_count
         self.workers = workers
-        self.engine = _native.Engine(seat_count, memory_len_max)
+        self.memory_limit = memory_limit
+        self.engine = _native.Engine(seat_count, memory_len_max, memory_limit)
+        self.cancelled_jobs = 0
         #: Jobs that are not done, by number, as ``Pool._cache`` shows them.
         self.cache: dict[int, Result] = {}
         #: Jobs with tasks that are not published, in order of call.
@@ -431,7 +439,45 @@ class Core:
                 "of its own"
             )
 
-    def _describe_loss(self, incarnation: int, result: Result | None, index: int) -> WorkerDied:
+    def cancel(self, result: Result, *, running: bool) -> bool:
+        """End a job with ``CancelledError``, unless its end is known; see ``ApplyResult.cancel``."""
+        native = result._native
+        if native.is_over:
+            return False
+        is_single, is_published = native.is_single, native.is_exhausted
+        withdrawn, condemned, _ = self.engine.cancel(native, running)
+        if is_single and is_published and not withdrawn + condemned:
+            # It runs, or its result is on its way.
+            return False
+        self.cancelled_jobs += 1
+        if native in self.backlog:
+            self.backlog.remove(native)
+        feeder = self.feeders.get(native)
+        if feeder is not None:
+            feeder.end()
+        self.engine.note(native, native.abandon(CancelledError()))
+        self.tell_news()
+        self.engine.kick()
+        self.refill_soon()
+        return True
+
+    def _describe_loss(
+        self,
+        incarnation: int,
+        result: Result | None,
+        index: int,
+        attempts: int,
+        reason: str,
+        resident: int,
+    ) -> BaseException:
+        """Make the error of a task that did not come to an end of its own."""
+        if reason == "cancelled":
+            return CancelledError()
         pid, exitcode = self.workers.reap(incarnation)
         task = "a task" if result is None else result._describe(index)
-        return WorkerDied(pid, exitcode, task)
+        if reason == "deadline":
+            timeout = 0.0 if result is None else result._timeout
+            return TaskTimeout(pid, timeout, task, attempts)
+        if reason == "memory":
+            return WorkerMemoryError(pid, resident, self.memory_limit or 0, task, attempts)
+        return WorkerDied(pid, exitcode, task, attempts)

@@ -116,7 +116,7 @@ class Keeper:
         while (vacancy := engine.next_vacancy()) is not None:
             incarnation, seat, ending, failure, note_len = vacancy
             workers.remove(incarnation)
-            if ending in ("retired", "died"):
+            if ending in ("retired", "stopped", "died"):
                 workers.start_succeeded()
             elif core.broken is None and core.state != TERMINATE:
                 completed = engine.counts()["tasks_completed"]

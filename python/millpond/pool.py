@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import warnings
 from multiprocessing import get_context, util
@@ -13,6 +12,7 @@ from millpond import _native
 from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
 from millpond.errors import PoolTerminated
 from millpond.keeper import Keeper
+from millpond.options import Limits, checked_bytes, checked_count
 from millpond.results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from millpond.stats import Stats
 from millpond.workers import Workers
@@ -28,22 +28,16 @@ __all__ = ["Pool"]
 T = TypeVar("T")
 S = TypeVar("S")
 
-#: The most workers of a pool: seats of the shared table.
-_PROCESS_COUNT_MAX = 1024
+RetryOn = type[BaseException] | tuple[type[BaseException], ...]
 
 #: How long `terminate` waits for a callback that runs, in seconds.
 _CALLBACK_END_TIME_S = 1.0
-
-#: More memory than any machine has, in bytes.
-_MEMORY_LEN_MAX = 1 << 62
 
 # Kinds of tasks, as `_native.Job` takes them.
 _CALL, _MAP, _STARMAP = 0, 1, 2
 
 # Iterators of these run nothing of the user's when they are drawn.
 _PLAIN_ITERABLES = (list, tuple, range)
-
-_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
 
 class _TaskQueue:
@@ -73,10 +67,22 @@ class Pool(stdlib_pool.Pool):
         memory: The most bytes that the parent keeps for later while no task needs them: parts for
             a next dispatch, and as much again of memory that was used and can be used again; and
             that each worker keeps of the latter. 512 MiB of parts and 128 MiB of memory if None.
+        timeout: For how many seconds a worker may run a task, unless its call says otherwise; a
+            chunk of a map may take so many for each of its items. Then its worker is stopped, by
+            SIGTERM and after a second by SIGKILL, and replaced, and the task ends with
+            ``TaskTimeout``. Time in the queue does not count.
+        retries: How often a task is tried again whose worker died, unless its call says otherwise.
+        retry_on: A class of exceptions, or a tuple of such, after which it is tried again as well.
+        memory_limit: The most bytes that a worker may have resident, shared memory included. Beyond
+            it the worker is killed and replaced, and the task that it runs ends with
+            ``WorkerMemoryError``. It is looked at 50 times a second while tasks are out.
+        finalizer: Called in each worker that ends in order: by ``close``, ``resize`` or its limit of
+            tasks.
+        finalargs: Its arguments.
 
     Raises:
-        ValueError: For a number of processes or tasks that is out of range.
-        TypeError: For one that is no integer, and for an initializer that cannot be called.
+        ValueError: For a number that is out of range.
+        TypeError: For one that is no number, and for what should be callable and is not.
         OSError: If the system denies shared memory or processes.
     """
 
@@ -96,6 +102,12 @@ class Pool(stdlib_pool.Pool):
         context: BaseContext | None = None,
         *,
         memory: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
+        memory_limit: int | None = None,
+        finalizer: Callable[..., object] | None = None,
+        finalargs: Iterable[Any] = (),
     ) -> None:
         # Attributes that __del__ and __repr__ use, should anything below raise.
         self._pool: list[BaseProcess] = []
@@ -106,16 +118,22 @@ class Pool(stdlib_pool.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
-        self._processes = _checked_count(processes)
+        self._processes = checked_count(processes)
+        self._limits = Limits().but(timeout, retries, retry_on)
         if maxtasksperchild is not None and (
             not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
         ):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if finalizer is not None and not callable(finalizer):
+            raise TypeError("finalizer must be a callable")
+        memory = checked_bytes("memory", memory, 0)
+        memory_limit = checked_bytes("memory_limit", memory_limit, 1)
 
-        workers = Workers(self.Process, self._ctx, initializer, initargs, maxtasksperchild)
-        self._core = core = Core(self._processes, workers, _checked_memory(memory))
+        work_args = (initializer, initargs, maxtasksperchild, finalizer, finalargs)
+        workers = Workers(self.Process, self._ctx, work_args)
+        self._core = core = Core(self._processes, workers, memory, memory_limit)
         self._pool = workers.processes
         self._cache = core.cache
         self._taskqueue = _TaskQueue(core)
@@ -160,11 +178,23 @@ class Pool(stdlib_pool.Pool):
     # Calls.
 
     def apply(
-        self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> T:
-        """Return ``func(*args, **kwds)``, called in a worker."""
+        """Return ``func(*args, **kwds)``, called in a worker.
+
+        As in all calls, ``timeout``, ``retries`` and ``retry_on`` are the pool's if they are None.
+        """
         self._check_running()
+        limits = self._limits.but(timeout, retries, retry_on)
         result = ApplyResult(self, func, args, kwds, None, None)
+        limits.put_on(result._native)
         self._core.submit(result._native, leads_soon=True)
         return result.get()
 
@@ -175,29 +205,48 @@ class Pool(stdlib_pool.Pool):
         kwds: Mapping[str, Any] = {},
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> ApplyResult[T]:
         """Start ``func(*args, **kwds)`` in a worker, and return its result-to-be."""
         self._check_running()
+        limits = self._limits.but(timeout, retries, retry_on)
         result = ApplyResult(self, func, args, kwds, callback, error_callback)
+        limits.put_on(result._native)
         self._core.submit(result._native, leads_soon=False)
         return result
 
     # Maps.
 
     def map(
-        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int | None = None
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> list[T]:
         """Return the list of ``func(item)`` for all items, in order."""
-        return self._map(func, iterable, _MAP, chunksize, None, None, leads_soon=True).get()
+        limits = self._limits.but(timeout, retries, retry_on)
+        return self._map(func, iterable, _MAP, chunksize, limits, leads_soon=True).get()
 
     def starmap(
         self,
         func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> list[T]:
         """Return the list of ``func(*item)`` for all items, in order."""
-        return self._map(func, iterable, _STARMAP, chunksize, None, None, leads_soon=True).get()
+        limits = self._limits.but(timeout, retries, retry_on)
+        return self._map(func, iterable, _STARMAP, chunksize, limits, leads_soon=True).get()
 
     def map_async(
         self,
@@ -206,9 +255,14 @@ class Pool(stdlib_pool.Pool):
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> MapResult[T]:
         """Start a ``map``, and return its result-to-be."""
-        return self._map(func, iterable, _MAP, chunksize, callback, error_callback)
+        limits = self._limits.but(timeout, retries, retry_on)
+        return self._map(func, iterable, _MAP, chunksize, limits, callback, error_callback)
 
     def starmap_async(
         self,
@@ -217,9 +271,14 @@ class Pool(stdlib_pool.Pool):
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> MapResult[T]:
         """Start a ``starmap``, and return its result-to-be."""
-        return self._map(func, iterable, _STARMAP, chunksize, callback, error_callback)
+        limits = self._limits.but(timeout, retries, retry_on)
+        return self._map(func, iterable, _STARMAP, chunksize, limits, callback, error_callback)
 
     def _map(
         self,
@@ -227,8 +286,9 @@ class Pool(stdlib_pool.Pool):
         iterable: Any,
         kind: int,
         chunksize: int | None,
-        callback: Callable[..., object] | None,
-        error_callback: Callable[[BaseException], object] | None,
+        limits: Limits,
+        callback: Callable[..., object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
         *,
         leads_soon: bool = False,
     ) -> MapResult[Any]:
@@ -248,6 +308,7 @@ class Pool(stdlib_pool.Pool):
         result: MapResult[Any] = MapResult(self, native, func, chunksize, callback, error_callback)
         if native.is_done:
             return result
+        limits.put_on(native, chunksize)
         if is_plain:
             self._core.submit(native, leads_soon=leads_soon)
         else:
@@ -262,6 +323,10 @@ class Pool(stdlib_pool.Pool):
         iterable: Iterable[S],
         chunksize: int = 1,
         buffersize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> IMapIterator[T]:
         """Return an iterator over ``func(item)`` for all items, in order.
 
@@ -271,12 +336,16 @@ class Pool(stdlib_pool.Pool):
             chunksize: Items to a task.
             buffersize: The most tasks out whose results were not taken; None for no limit. As in
                 CPython 3.16.
+            timeout: As in ``Pool``; a chunk may take so many seconds for each of its items.
+            retries: As in ``Pool``.
+            retry_on: As in ``Pool``.
 
         Raises:
             ValueError: For a chunk size or a buffer size under 1.
             TypeError: For a buffer size that is no integer.
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+        limits = self._limits.but(timeout, retries, retry_on)
+        return self._imap(IMapIterator, func, iterable, chunksize, buffersize, limits)
 
     def imap_unordered(
         self,
@@ -284,9 +353,14 @@ class Pool(stdlib_pool.Pool):
         iterable: Iterable[S],
         chunksize: int = 1,
         buffersize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        retry_on: RetryOn | None = None,
     ) -> IMapIterator[T]:
         """Return an iterator over ``func(item)`` for all items, as they complete; see ``imap``."""
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
+        limits = self._limits.but(timeout, retries, retry_on)
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize, limits)
 
     def _imap(
         self,
@@ -295,6 +369,7 @@ class Pool(stdlib_pool.Pool):
         iterable: Iterable[Any],
         chunksize: int,
         buffersize: int | None,
+        limits: Limits,
     ) -> IMapIterator[Any]:
         self._check_running()
         if chunksize < 1:
@@ -310,6 +385,7 @@ class Pool(stdlib_pool.Pool):
         iterator = iter(iterable) if is_plain else None
         is_ordered = face is IMapIterator
         native = _native.Job.stream(kind, func, iterator, chunk_len, is_ordered, buffersize)
+        limits.put_on(native, chunk_len)
         result = face(self, native, func)
         result._has_buffer = buffersize is not None
         if is_plain:
@@ -327,6 +403,8 @@ class Pool(stdlib_pool.Pool):
         core = self._core
         stats = Stats(core.engine.counts(), core.engine.parts())
         stats["replacements"] = core.workers.replacements
+        stats["jobs_cancelled"] = core.cancelled_jobs
+        stats.deaths = dict(core.workers.deaths)
         return stats
 
     def __reduce__(self) -> Any:
@@ -394,43 +472,3 @@ class Pool(stdlib_pool.Pool):
         exc_tb: TracebackType | None,
     ) -> None:
         self.terminate()
-
-
-def _checked_memory(memory: int | None) -> int | None:
-    """Return the number of bytes that may be kept.
-
-    Raises:
-        ValueError: If it is negative.
-        TypeError: If it is no integer.
-    """
-    if memory is None:
-        return None
-    try:
-        memory = operator.index(memory)
-    except TypeError:
-        raise TypeError(f"memory is a number of bytes, not {type(memory).__name__}") from None
-    if memory < 0:
-        raise ValueError(f"memory is a number of bytes, 0 or more, not {memory}")
-    return min(memory, _MEMORY_LEN_MAX)
-
-
-def _checked_count(processes: int | None) -> int:
-    """Return the number of workers.
-
-    Raises:
-        ValueError: If it is out of range.
-        TypeError: If it is no integer.
-    """
-    if processes is None:
-        return _cpu_count() or 1
-    try:
-        count = operator.index(processes)
-    except TypeError:
-        raise TypeError(
-            f"the number of processes must be an integer, not {type(processes).__name__}"
-        ) from None
-    if count < 1:
-        raise ValueError("Number of processes must be at least 1")
-    if count > _PROCESS_COUNT_MAX:
-        raise ValueError(f"Number of processes must be at most {_PROCESS_COUNT_MAX}, not {count}")
-    return count

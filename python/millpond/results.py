@@ -103,6 +103,27 @@ class Result:
         self._on_news()
         self._core.wake_leader()
 
+    def cancel(self, *, running: bool = False) -> bool:
+        """End the job with ``concurrent.futures.CancelledError``, if its end is not known yet.
+
+        Tasks that no worker has begun are never begun. A single call that a worker has begun is left
+        alone, and the answer is False, unless ``running``. A map or an iterator is cancelled in any
+        case: the tasks of it that run go on to their end, and what they come to is dropped.
+
+        Args:
+            running: Whether the workers that run tasks of the job are stopped: by SIGTERM, and after
+                a second by SIGKILL. They are replaced.
+
+        Returns:
+            Whether the job was cancelled.
+        """
+        self._core.check_process()
+        return self._core.cancel(self, running=running)
+
+    @property
+    def _timeout(self) -> float:
+        return self._native.time_limit_s or 0.0
+
     def _describe(self, index: int) -> str:
         """Name one of the job's tasks in words."""
         return f"{self._name}, task {index} of job {self._job}"

@@ -93,6 +93,9 @@ class Stats(dict[str, int]):
       as many again (``Pool(memory=...)``).
     * ``worker_deaths``, ``replacements``: workers that died with or between tasks, and workers
       started in the place of others.
+    * ``retries``, ``timeouts``, ``memory_kills``: times that a task was tried again, and tasks that
+      were stopped past their deadline, or because of their worker's memory.
+    * ``jobs_cancelled``: calls that were cancelled.
     * ``rescued_wakeups``: times that a worker found work only by its look once a second.
     * ``damaged``: values from workers that could not be true, and were refused.
 
@@ -104,6 +107,9 @@ class Stats(dict[str, int]):
     parts: tuple[PartStats, ...]
     """What became of each heavy object, the oldest first; the last 128 of them."""
 
+    deaths: dict[str, int]
+    """Workers that a signal has ended, whoever sent it, by the signal's name."""
+
     def __init__(
         self,
         counts: dict[str, int],
@@ -111,10 +117,12 @@ class Stats(dict[str, int]):
     ) -> None:
         super().__init__(counts)
         self.parts = tuple(_part(*row) for row in rows)
+        self.deaths = {}
 
     def __str__(self) -> str:
         width = max(map(len, self), default=0)
         lines = [f"{name:<{width}}  {count}" for name, count in self.items()]
+        lines += [f"ended by {name}: {count}" for name, count in self.deaths.items()]
         return "\n".join(lines + [str(part) for part in self.parts])
 
 

@@ -59,6 +59,8 @@ def work(
     initializer: Callable[..., object] | None,
     initargs: Iterable[Any],
     task_count_max: int | None,
+    finalizer: Callable[..., object] | None,
+    finalargs: Iterable[Any],
 ) -> None:
     """Run a worker: the target of its process.
 
@@ -72,7 +74,9 @@ def work(
             initializer(*initargs)
 
     with start.descriptors() as descriptors:
-        _native.serve(descriptors, start.numbers, task_count_max, initialize, _helpers)
+        in_order = _native.serve(descriptors, start.numbers, task_count_max, initialize, _helpers)
+    if in_order and finalizer is not None:
+        finalizer(*finalargs)
     util.debug("worker exiting")  # type: ignore[attr-defined]
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections import Counter
 from multiprocessing.pool import RemoteTraceback
 from typing import TYPE_CHECKING, Any
 
-from millpond.errors import WorkerDied, describe_exit
+from millpond.errors import WorkerDied, describe_exit, signal_name
 from millpond.worker import WorkerStart, work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
@@ -36,22 +37,18 @@ class Workers:
     Args:
         make_process: As ``Pool.Process``: makes a process of a context.
         ctx: The context.
-        initializer: Called in each worker at its start, or None.
-        initargs: Its arguments.
-        task_count_max: Tasks after which a worker is replaced, or None.
+        work_args: What each worker is given beside its seat, see `millpond.worker.work`.
     """
 
     def __init__(
         self,
         make_process: Callable[..., BaseProcess],
         ctx: BaseContext,
-        initializer: Callable[..., object] | None,
-        initargs: Iterable[Any],
-        task_count_max: int | None,
+        work_args: tuple[Any, ...],
     ) -> None:
         self._make_process = make_process
         self._ctx = ctx
-        self._work_args = (initializer, initargs, task_count_max)
+        self._work_args = work_args
         #: The processes, as ``Pool._pool`` shows them.
         self.processes: list[BaseProcess] = []
         self._by_incarnation: dict[int, BaseProcess] = {}
@@ -60,6 +57,8 @@ class Workers:
         self._failed_starts = 0
         self._tasks_at_failure = -1
         self.replacements = 0
+        #: Workers that were ended by a signal, by its name.
+        self.deaths: Counter[str] = Counter()
 
     @property
     def living(self) -> int:
@@ -109,7 +108,9 @@ class Workers:
 
     def remove(self, incarnation: int) -> None:
         """Take a worker that is gone off the list."""
-        self.reap(incarnation)
+        _, exitcode = self.reap(incarnation)
+        if exitcode is not None and exitcode < 0:
+            self.deaths[signal_name(-exitcode)] += 1
         process = self._by_incarnation.pop(incarnation, None)
         if process in self.processes:
             self.processes.remove(process)

@@ -4,7 +4,8 @@ use crate::error::Error;
 use crate::lives::Incarnation;
 use crate::parent::{Engine, Shared};
 use crate::reader::View;
-use crate::state::{Pending, State};
+use crate::state::{End, Pending, State};
+use crate::stops::Reason;
 
 /// How a task ended.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub enum Outcome {
     },
     /// The task had begun, and its worker is gone.
     Lost(Incarnation),
+    /// The task was condemned, and its worker is gone.
+    Condemned(Incarnation, Reason),
+    /// Nobody has begun the task, and nobody will: it was cancelled.
+    Withdrawn,
     /// The worker described its result in a way that cannot be true.
     Damaged(Error),
 }
@@ -31,7 +36,9 @@ pub struct Collected<T> {
     pub ticket: T,
     /// How it ended.
     pub outcome: Outcome,
-    slot: u32,
+    /// How often it went out: once, and each time that it was tried again.
+    pub attempts: u32,
+    pub(crate) slot: u32,
 }
 
 impl<T> Shared<T> {
@@ -64,7 +71,7 @@ impl<T> Shared<T> {
         }
         record.is_pending = true;
         record.result_at = place.payload().offset;
-        state.pending.push_back(Pending { slot, lost_with: None });
+        state.pending.push_back(Pending { slot, end: End::Done });
     }
 }
 
@@ -77,13 +84,24 @@ impl<T: Send + 'static> Engine<T> {
         if state.pending.is_empty() {
             self.shared.gather(state);
         }
-        let Pending { slot, lost_with } = state.pending.pop_front()?;
-        let ticket = state.slots[slot as usize].ticket.take()?;
-        let outcome = match lost_with {
-            Some(incarnation) => Outcome::Lost(incarnation),
-            None => self.outcome_of(state, slot),
+        let Pending { slot, end } = state.pending.pop_front()?;
+        let record = &mut state.slots[slot as usize];
+        let ticket = record.ticket.take()?;
+        let attempts = record.attempts;
+        let outcome = match end {
+            End::Done => self.outcome_of(state, slot),
+            End::Lost(incarnation) => Outcome::Lost(incarnation),
+            End::Withdrawn => Outcome::Withdrawn,
+            End::Condemned(incarnation, reason) => {
+                match reason {
+                    Reason::Deadline => state.timeouts += 1,
+                    Reason::Memory(_) => state.memory_kills += 1,
+                    Reason::Cancelled => {}
+                }
+                Outcome::Condemned(incarnation, reason)
+            }
         };
-        Some(Collected { ticket, outcome, slot })
+        Some(Collected { ticket, outcome, attempts, slot })
     }
 
     fn outcome_of(&self, state: &mut State<T>, slot: u32) -> Outcome {
@@ -109,13 +127,15 @@ impl<T: Send + 'static> Engine<T> {
 
     /// Frees the slot of a task that was collected, and returns its ticket. Its view is gone first.
     pub fn release(&self, collected: Collected<T>) -> T {
-        let Collected { ticket, outcome, slot } = collected;
+        let Collected { ticket, outcome, slot, .. } = collected;
         drop(outcome);
         let table = self.shared.table();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
+        state.drop_limits(slot);
         let record = &mut state.slots[slot as usize];
         record.is_pending = false;
+        record.original = None;
         let parts = std::mem::take(&mut record.parts);
         if let Some(block) = record.arguments.take() {
             state.space.give_back(block);

@@ -44,6 +44,8 @@ pub struct Config {
     /// Bytes of touched memory that the parent, and each worker, keeps for reuse while no task needs
     /// it.
     pub warm_len_max: u64,
+    /// The most bytes that a worker may have resident while it runs a task.
+    pub memory_limit: Option<u64>,
 }
 
 /// Lengths in bytes that follow from the configuration and the process's limits.
@@ -55,6 +57,7 @@ pub(crate) struct Sizes {
     pub(crate) range_small_len: u64,
     pub(crate) range_count: u64,
     pub(crate) warm_len_max: u64,
+    pub(crate) memory_limit: Option<u64>,
 }
 
 impl Sizes {
@@ -77,6 +80,7 @@ impl Sizes {
             range_small_len: WORKER_SMALL_LEN.min(range_len / 4) / 4096 * 4096,
             range_count,
             warm_len_max: config.warm_len_max,
+            memory_limit: config.memory_limit,
         }
     }
 
@@ -93,7 +97,8 @@ mod tests {
     fn every_size_is_whole_pages_and_within_the_limit() {
         for seat_count in [1, 2, 64, 1024] {
             for limit in [u64::MAX, 1 << 40, 1 << 30, 512 << 20] {
-                let sizes = Sizes::within(Config { seat_count, warm_len_max: 0 }, limit);
+                let config = Config { seat_count, warm_len_max: 0, memory_limit: None };
+                let sizes = Sizes::within(config, limit);
                 for len in
                     [sizes.arena_len, sizes.arena_small_len, sizes.range_len, sizes.range_small_len]
                 {

@@ -8,7 +8,7 @@ use millpond_table::{Owner, SeatState};
 use crate::error::{Error, Result};
 use crate::handover::HandOver;
 use crate::parent::Shared;
-use crate::state::{Pending, State};
+use crate::state::{End, Pending, State};
 use crate::waiting::KeeperNews;
 
 /// One worker process: seats are used again, incarnations are not.
@@ -29,6 +29,8 @@ pub enum Ending {
     },
     /// It ended in order: its task limit, or the pool's end.
     Retired,
+    /// The parent has stopped it, on account of its task.
+    Stopped,
     /// It was gone without a word.
     Died,
 }
@@ -49,6 +51,18 @@ pub(crate) struct Life {
     pub(crate) seat: u32,
     pub(crate) range: u64,
     pub(crate) watch: Option<OwnedFd>,
+    /// Whether `watch` is a pidfd.
+    pub(crate) is_pidfd: bool,
+    pub(crate) pid: Option<u32>,
+    /// Set once the worker was asked to stop.
+    pub(crate) stop: Option<Stop>,
+}
+
+/// A worker that has been asked to stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stop {
+    /// When it is killed, by the monotonic clock; `u64::MAX` once it was.
+    pub(crate) kill_at_ns: u64,
 }
 
 impl<T> Shared<T> {
@@ -64,7 +78,10 @@ impl<T> Shared<T> {
         self.table().seats()[seat as usize].reset();
         state.next_incarnation += 1;
         let incarnation = Incarnation(state.next_incarnation);
-        state.lives.insert(incarnation, Life { seat, range, watch: None });
+        state.lives.insert(
+            incarnation,
+            Life { seat, range, watch: None, is_pidfd: false, pid: None, stop: None },
+        );
         let start = state.ranges.start(range);
         Ok(self.hand_over(incarnation, seat, start))
     }
@@ -76,9 +93,9 @@ impl<T> Shared<T> {
         pid: u32,
         sentinel: OwnedFd,
     ) -> Result<()> {
-        let watch = match pidfd::open(pid) {
-            Ok(watch) => watch,
-            Err(error) if error.is_not_supported() => sentinel,
+        let (watch, is_pidfd) = match pidfd::open(pid) {
+            Ok(watch) => (watch, true),
+            Err(error) if error.is_not_supported() => (sentinel, false),
             Err(error) if error.is_no_such_process() => {
                 self.ended(incarnation);
                 return Ok(());
@@ -89,6 +106,8 @@ impl<T> Shared<T> {
         if let Some(life) = state.lives.get_mut(&incarnation) {
             self.poller.add(watch.as_fd(), incarnation.0)?;
             life.watch = Some(watch);
+            life.is_pidfd = is_pidfd;
+            life.pid = Some(pid);
         }
         Ok(())
     }
@@ -121,7 +140,11 @@ impl<T> Shared<T> {
             let Some(record) = state.slots.get_mut(slot as usize) else { continue };
             if !record.is_pending && record.ticket.is_some() {
                 record.is_pending = true;
-                state.pending.push_back(Pending { slot, lost_with: Some(incarnation) });
+                let end = match record.condemned {
+                    Some(reason) => End::Condemned(incarnation, reason),
+                    None => End::Lost(incarnation),
+                };
+                state.pending.push_back(Pending { slot, end });
             }
         }
         table.seats()[life.seat as usize].end_leases();
@@ -152,6 +175,7 @@ impl<T> Shared<T> {
         let seat = &self.table().seats()[life.seat as usize];
         match seat.state() {
             SeatState::Retired => Ending::Retired,
+            SeatState::Ready if life.stop.is_some() => Ending::Stopped,
             SeatState::Ready => Ending::Died,
             SeatState::Starting => Ending::NeverReady,
             SeatState::Failed => {

@@ -84,6 +84,12 @@ pub struct Counts {
     pub warm_bytes: u64,
     /// Values from workers that were refused.
     pub damaged: u64,
+    /// Times that a task went out once more.
+    pub retries: u64,
+    /// Tasks that were stopped past their deadline.
+    pub timeouts: u64,
+    /// Tasks that were stopped because their worker held too much memory.
+    pub memory_kills: u64,
 }
 
 impl<T: Send + 'static> Engine<T> {
@@ -231,6 +237,9 @@ impl<T: Send + 'static> Engine<T> {
             borrowed_bytes: state.borrowed.values().map(|loan| loan.len).sum(),
             warm_bytes: state.space.warm_len(),
             damaged: state.damaged,
+            retries: state.retries,
+            timeouts: state.timeouts,
+            memory_kills: state.memory_kills,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tasks on their way out.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use millpond_sys::futex;
 use millpond_table::{INLINE_LEN, Payload, StoreId};
@@ -9,6 +10,7 @@ use twox_hash::XxHash3_128;
 use crate::error::{Error, Result};
 use crate::object_store::PartCounts;
 use crate::parent::Engine;
+use crate::retry::Original;
 
 /// Bytes of a piece in which a large part is made: it stays in the processor's cache.
 const PIECE_LEN: u64 = 512 << 10;
@@ -26,6 +28,10 @@ pub struct Task<'a, T> {
     pub parts: &'a [StoreId],
     /// The task's size in bytes as the standard library would pickle it.
     pub counted_len: u64,
+    /// For how long it may run, from when a worker begins it.
+    pub time_limit: Option<Duration>,
+    /// Whether it may be [tried again](Engine::retry).
+    pub may_retry: bool,
 }
 
 impl<T: Send + 'static> Engine<T> {
@@ -65,12 +71,14 @@ impl<T: Send + 'static> Engine<T> {
                 }
             }
         };
-        slot.describe(Payload {
+        let payload = Payload {
             kind: task.kind,
             len: task.bytes.len() as u64,
             offset: block.as_ref().map(|block| block.offset),
             note_len: 0,
-        });
+        };
+        slot.describe(payload);
+        slot.time(task.time_limit.is_some());
         for &part in task.parts {
             state.store.hold(part);
         }
@@ -78,14 +86,32 @@ impl<T: Send + 'static> Engine<T> {
         record.ticket = Some(task.ticket);
         record.arguments = block;
         record.parts.extend_from_slice(task.parts);
-        let Some(position) = table.publish(index, record.turn) else {
+        record.attempts = 1;
+        record.original = task.may_retry.then(|| {
+            let mut inline = [0; INLINE_LEN];
+            if payload.offset.is_none() {
+                inline[..task.bytes.len()].copy_from_slice(task.bytes);
+            }
+            Box::new(Original { payload, inline, counted_len: task.counted_len })
+        });
+        let turn = record.turn;
+        let has_memory_limit = self.shared.sizes.memory_limit.is_some();
+        let due = state.note_limits(index, task.time_limit, has_memory_limit);
+        let record = &mut state.slots[index as usize];
+        let Some(position) = table.publish(index, turn) else {
             // The ring has four cells a slot, so only a damaged head can fill it. The slot's word may
             // say READY, so the slot is not used again.
             state.damaged += 1;
-            let Some(ticket) = record.ticket.take() else { return Ok(()) };
+            let ticket = record.ticket.take();
+            state.drop_limits(index);
+            let Some(ticket) = ticket else { return Ok(()) };
             return Err((ticket, Error::bad_payload(0, 0, 0)));
         };
+        record.position = position;
         state.run_ahead.published(position, task.counted_len);
+        if let Some(due) = due {
+            self.shared.look_by(state, due);
+        }
         state.tasks_dispatched += 1;
         state.task_bytes += task.bytes.len() as u64;
         let unclaimed = state.run_ahead.len();

@@ -24,6 +24,15 @@ impl RunAhead {
         self.bytes += bytes;
     }
 
+    /// Forgets a task that was taken back.
+    pub(crate) fn withdrawn(&mut self, position: u64) {
+        if let Ok(index) = self.published.binary_search_by_key(&position, |&(at, _)| at)
+            && let Some((_, bytes)) = self.published.remove(index)
+        {
+            self.bytes -= bytes;
+        }
+    }
+
     /// Forgets what was claimed: all positions before `head`.
     pub(crate) fn claimed(&mut self, head: u64) {
         while let Some(&(position, bytes)) = self.published.front() {

@@ -12,8 +12,10 @@ use crate::lives::{Incarnation, Life, Vacancy};
 use crate::object_store::ObjectStore;
 use crate::ranges::Ranges;
 use crate::reader::Reader;
+use crate::retry::Original;
 use crate::run_ahead::RunAhead;
 use crate::space::Space;
+use crate::stops::Reason;
 
 /// What the parent knows of one slot, beside what lies in it.
 #[derive(Debug)]
@@ -22,6 +24,18 @@ pub(crate) struct SlotRecord<T> {
     pub(crate) ticket: Option<T>,
     pub(crate) arguments: Option<Block>,
     pub(crate) parts: Vec<StoreId>,
+    /// Where in the ring its cell was.
+    pub(crate) position: u64,
+    /// When it went out, by the monotonic clock, if anything limits it.
+    pub(crate) published_at_ns: u64,
+    /// For how long it may run.
+    pub(crate) time_limit_ns: Option<u64>,
+    /// Why it was condemned.
+    pub(crate) condemned: Option<Reason>,
+    /// How often it went out.
+    pub(crate) attempts: u32,
+    /// What it was, if it may go out again.
+    pub(crate) original: Option<Box<Original>>,
     /// Whether the slot is in `pending`.
     pub(crate) is_pending: bool,
     /// Where in the result file its result lies, from when it is found until it is released.
@@ -32,8 +46,20 @@ pub(crate) struct SlotRecord<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
     pub(crate) slot: u32,
-    /// The worker that died with the task, or `None` if the slot holds a result.
-    pub(crate) lost_with: Option<Incarnation>,
+    pub(crate) end: End,
+}
+
+/// How a task has ended, as far as is known before its slot is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// The slot holds a result.
+    Done,
+    /// This worker died with the task.
+    Lost(Incarnation),
+    /// The task was condemned, and this worker has ended.
+    Condemned(Incarnation, Reason),
+    /// No worker has begun it, and none will.
+    Withdrawn,
 }
 
 impl<T> SlotRecord<T> {
@@ -43,6 +69,12 @@ impl<T> SlotRecord<T> {
             ticket: None,
             arguments: None,
             parts: Vec::new(),
+            position: 0,
+            published_at_ns: 0,
+            time_limit_ns: None,
+            condemned: None,
+            attempts: 0,
+            original: None,
             is_pending: false,
             result_at: None,
         }
@@ -73,6 +105,13 @@ pub(crate) struct State<T> {
     pub(crate) task_bytes: u64,
     pub(crate) worker_deaths: u64,
     pub(crate) damaged: u64,
+    pub(crate) retries: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) memory_kills: u64,
+    /// Tasks out that have a time limit.
+    pub(crate) timed_count: usize,
+    /// When the supervisor looks at limits, by the monotonic clock; `u64::MAX` if it does not.
+    pub(crate) next_look_ns: u64,
 }
 
 impl<T> State<T> {
@@ -103,7 +142,17 @@ impl<T> State<T> {
             task_bytes: 0,
             worker_deaths: 0,
             damaged: 0,
+            retries: 0,
+            timeouts: 0,
+            memory_kills: 0,
+            timed_count: 0,
+            next_look_ns: u64::MAX,
         }
+    }
+
+    /// Tells whether any task is out.
+    pub(crate) fn has_tasks_out(&self) -> bool {
+        self.free.len() < self.slots.len()
     }
 
     /// Tells whether a slot is free.

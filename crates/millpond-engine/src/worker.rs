@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use millpond_sys::futex::{self, Wait};
-use millpond_sys::{limits, pidfd, process, signals};
+use millpond_sys::{clock, limits, pidfd, process, signals};
 use millpond_table::{Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table};
 
 use crate::buffers::Lendings;
@@ -199,7 +199,7 @@ impl Worker {
         if let Some(task) = self.claim()? {
             return Ok(Next::Task(task));
         }
-        Ok(if table.is_stopping() { Next::Stop } else { Next::Interrupted })
+        Ok(if table.is_stopping() || self.must_leave() { Next::Stop } else { Next::Interrupted })
     }
 
     fn spin(&self, time: Duration) -> Result<Option<TaskRef>> {
@@ -218,9 +218,31 @@ impl Worker {
         Ok(None)
     }
 
-    /// Says that the task begins: from here on it dies with this worker.
-    pub fn begin(&self, task: &TaskRef) {
-        self.table().slot(task.slot).begin(self.owner, task.turn);
+    /// Says that the task begins: from here on it dies with this worker. False if the parent has taken
+    /// it back.
+    #[must_use]
+    pub fn begin(&self, task: &TaskRef) -> bool {
+        let slot = self.table().slot(task.slot);
+        if slot.is_timed() {
+            slot.set_begun_at(clock::monotonic_ns());
+        }
+        slot.begin(self.owner, task.turn)
+    }
+
+    /// Tells whether the parent wants this worker to end before it takes another task. If so, and a
+    /// task is ready, another worker is woken: this one may have been woken for it.
+    #[must_use]
+    pub fn must_leave(&self) -> bool {
+        if !self.seat().must_leave() {
+            return false;
+        }
+        let table = self.table();
+        if table.has_ready()
+            && let Some(bell) = table.wake_one()
+        {
+            futex::wake(bell, 1);
+        }
+        true
     }
 
     /// Returns the task's payload.
@@ -269,7 +291,15 @@ impl Worker {
     /// # Errors
     /// If there is no memory for the result. The task is then still this worker's, to be completed
     /// with something shorter.
-    pub fn complete(&mut self, task: &TaskRef, kind: u32, note: &[u8], bytes: &[u8]) -> Result<()> {
+    ///
+    /// False if the parent has condemned the task: this worker is being stopped, and should end.
+    pub fn complete(
+        &mut self,
+        task: &TaskRef,
+        kind: u32,
+        note: &[u8],
+        bytes: &[u8],
+    ) -> Result<bool> {
         let len = note.len() + bytes.len();
         // A result that lends is counted as an unread one of this worker's range, so it lies there.
         let lends = self.lendings.begin_next();
@@ -289,11 +319,16 @@ impl Worker {
         let table = self.table();
         let note_len = note.len() as u64;
         table.slot(task.slot).describe(Payload { kind, len: len as u64, offset, note_len });
+        // Counted before: who has the result finds it in the count.
         self.count(TASKS, 1);
-        if table.complete(task.slot, self.owner, task.turn) {
+        let Some(wakes_parent) = table.complete(task.slot, self.owner, task.turn) else {
+            self.count(TASKS, 1_u64.wrapping_neg());
+            return Ok(false);
+        };
+        if wakes_parent {
             futex::wake(table.parent_bell(), 1);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes back the result blocks that the parent has read.

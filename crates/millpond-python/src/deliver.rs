@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use millpond_engine::{Outcome, View};
+use millpond_engine::{Collected, Outcome, Reason, View};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -171,10 +171,14 @@ pub(crate) fn memory_view<'py>(
 pub(crate) fn read_outcome(
     py: Python<'_>,
     live: &Arc<Live>,
-    outcome: &Outcome,
+    collected: &Collected<Ticket>,
     describe_loss: &Bound<'_, PyAny>,
-    ticket: &Ticket,
 ) -> (bool, Py<PyAny>, Option<PyErr>) {
+    let Collected { ticket, outcome, attempts, .. } = collected;
+    let describe = |incarnation: u64, reason: &str, bytes: u64| {
+        let owner = ticket.job.get().owner(py);
+        describe_loss.call1((incarnation, owner, ticket.index, *attempts, reason, bytes))
+    };
     let error = match outcome {
         Outcome::Result { kind: RESULT_DIRECT, view, .. } => {
             match direct::read_result(py, &view.to_vec()) {
@@ -208,17 +212,30 @@ pub(crate) fn read_outcome(
                 }
             }
         }
-        Outcome::Lost(incarnation) => {
-            let owner = ticket.job.get().owner(py);
-            match describe_loss.call1((incarnation.0, owner, ticket.index)) {
-                Ok(error) => return (false, error.unbind(), None),
-                Err(error) => error,
-            }
-        }
         Outcome::Damaged(error) => errors::to_python(error),
+        Outcome::Lost(incarnation) => return described(describe(incarnation.0, "died", 0)),
+        Outcome::Condemned(incarnation, reason) => {
+            return described(match reason {
+                Reason::Deadline => describe(incarnation.0, "deadline", 0),
+                Reason::Memory(len) => describe(incarnation.0, "memory", *len),
+                Reason::Cancelled => describe(incarnation.0, "cancelled", 0),
+            });
+        }
+        Outcome::Withdrawn => return described(describe(0, "cancelled", 0)),
     };
     let goes_on = (!error.is_instance_of::<PyException>(py)).then(|| error.clone_ref(py));
     (false, error.into_value(py).into_any(), goes_on)
+}
+
+/// The end of a task with which something was wrong, told by Python.
+fn described(error: PyResult<Bound<'_, PyAny>>) -> (bool, Py<PyAny>, Option<PyErr>) {
+    match error {
+        Ok(error) => (false, error.unbind(), None),
+        Err(error) => Python::attach(|py| {
+            let goes_on = (!error.is_instance_of::<PyException>(py)).then(|| error.clone_ref(py));
+            (false, error.into_value(py).into_any(), goes_on)
+        }),
+    }
 }
 
 /// Makes the list or tuple of numbers that is a result.
@@ -230,6 +247,13 @@ fn read_numbers<'py>(py: Python<'py>, kind: u32, view: &View) -> PyResult<Bound<
         },
         _ => Err(PyRuntimeError::new_err("a payload in shared memory is damaged")),
     }
+}
+
+/// Tells in an error's notes how often its task was tried.
+pub(crate) fn note_attempts(py: Python<'_>, error: &Py<PyAny>, attempts: u32) {
+    let text = format!("the task was tried {attempts} times");
+    // An object that takes no notes goes without.
+    let _ = error.bind(py).call_method1(pyo3::intern!(py, "add_note"), (text,));
 }
 
 /// Gives an error that did not load the traceback of the one that was raised, as its cause.

@@ -308,7 +308,21 @@ impl<'py> Out<'_, 'py> {
     ) -> Option<(Ticket, millpond_engine::Error)> {
         let counted_len = pickled_len + MESSAGE_OVERHEAD_LEN;
         self.live.last_len.store(counted_len, Ordering::Relaxed);
-        let task = Task { ticket: self.ticket(), kind, bytes, parts, counted_len };
+        let job = self.job.get();
+        if job.is_over() {
+            // It was cancelled, or the pool terminated, by code that ran while it was pickled.
+            return None;
+        }
+        let limits = job.limits();
+        let task = Task {
+            ticket: self.ticket(),
+            kind,
+            bytes,
+            parts,
+            counted_len,
+            time_limit: limits.and_then(|limits| limits.time_limit),
+            may_retry: limits.is_some_and(|limits| limits.retries > 0),
+        };
         self.live.engine.publish(task).err()
     }
 

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millpond_engine::{Config, Ending, Incarnation, Rest, WARM_LEN_MAX};
+use millpond_engine::{Config, Ending, Incarnation, Outcome, Rest, WARM_LEN_MAX};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::buffers;
-use crate::deliver::{Desk, read_outcome};
+use crate::deliver::{Desk, Ticket, note_attempts, read_outcome};
 use crate::errors;
 use crate::job::{Job, Told};
 use crate::live::Live;
@@ -39,13 +39,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[pymethods]
 impl Engine {
     /// Makes an engine for up to `seat_count` workers. `memory_len_max` is what the parent, and each
-    /// worker, may keep for later while no task needs it, in bytes.
+    /// worker, may keep for later while no task needs it, in bytes. `memory_limit` is what a worker may
+    /// have resident while it runs a task, in bytes.
     #[new]
-    #[pyo3(signature = (seat_count, memory_len_max=None))]
-    fn new(seat_count: u32, memory_len_max: Option<u64>) -> PyResult<Self> {
+    #[pyo3(signature = (seat_count, memory_len_max=None, memory_limit=None))]
+    fn new(
+        seat_count: u32,
+        memory_len_max: Option<u64>,
+        memory_limit: Option<u64>,
+    ) -> PyResult<Self> {
         let warm_len_max = memory_len_max.unwrap_or(WARM_LEN_MAX);
         let kept_len_max = memory_len_max.unwrap_or(KEPT_LEN_MAX);
-        let engine = millpond_engine::Engine::new(Config { seat_count, warm_len_max })
+        let config = Config { seat_count, warm_len_max, memory_limit };
+        let engine = millpond_engine::Engine::new(config)
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
         let live = Live::new(engine, kept_len_max);
         Ok(Self {
@@ -101,6 +107,7 @@ impl Engine {
             Ending::NeverReady => ("never ready", Vec::new(), 0),
             Ending::Failed { bytes, note_len } => ("failed", bytes, note_len),
             Ending::Retired => ("retired", Vec::new(), 0),
+            Ending::Stopped => ("stopped", Vec::new(), 0),
             Ending::Died => ("died", Vec::new(), 0),
         };
         let bytes = PyBytes::new(py, &bytes);
@@ -159,14 +166,26 @@ impl Engine {
         self.live().is_some_and(|live| live.engine.expect_room(jobs_wait))
     }
 
-    /// Takes the ends of tasks, and puts them into their jobs. `describe_loss(incarnation, owner,
-    /// index)` returns the error of a task that died with its worker. (The engine does not keep it:
+    /// Takes the ends of tasks, and puts them into their jobs. `describe_loss(incarnation, owner, index,
+    /// attempts, reason, bytes)` returns the error of a task that died with its worker, or was stopped. (The engine does not keep it:
     /// the collector does not see through native objects.)
     fn collect(&self, py: Python<'_>, describe_loss: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(live) = self.live() else { return Ok(()) };
-        while let Some(collected) = live.engine.collect() {
-            let (ok, value, goes_on) =
-                read_outcome(py, &live, &collected.outcome, describe_loss, &collected.ticket);
+        while let Some(mut collected) = live.engine.collect() {
+            let (ok, value, goes_on) = read_outcome(py, &live, &collected, describe_loss);
+            if !ok && goes_on.is_none() {
+                let has_died = matches!(collected.outcome, Outcome::Lost(_));
+                let attempts = collected.attempts;
+                if collected.ticket.job.get().is_retried(py, has_died, &value, attempts) {
+                    collected = match live.engine.retry(collected) {
+                        Ok(()) => continue,
+                        Err(collected) => collected,
+                    };
+                }
+                if attempts > 1 && !has_died {
+                    note_attempts(py, &value, attempts);
+                }
+            }
             let ticket = live.engine.release(collected);
             self.desk.deliver(py, ticket, ok, value);
             if let Some(error) = goes_on {
@@ -174,6 +193,22 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Takes back the tasks of a job that no worker has begun, and with `running` stops the workers that
+    /// run one. Returns how many were taken back, how many are being stopped, and how many go on.
+    fn cancel(&self, job: &Bound<'_, Job>, running: bool) -> (usize, usize, usize) {
+        let Some(live) = self.live() else { return (0, 0, 0) };
+        let is_meant = |ticket: &Ticket| ticket.job.is(job);
+        let cancelled = live.engine.cancel(is_meant, running);
+        (cancelled.withdrawn, cancelled.condemned, cancelled.left)
+    }
+
+    /// Asks a worker to end after its present task.
+    fn dismiss(&self, incarnation: u64) {
+        if let Some(live) = self.live() {
+            live.engine.dismiss(Incarnation(incarnation));
+        }
     }
 
     /// Returns the first Python object whose job has news, or None. It stays until `pop_news`.

@@ -9,7 +9,8 @@ mod out;
 mod source;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -41,7 +42,18 @@ pub(crate) const HAS_INDICES: u32 = 0x400;
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct Job {
     pub(crate) kind: TaskKind,
+    limits: OnceLock<Limits>,
     inner: Mutex<Inner>,
+}
+
+/// What limits each task of a job.
+pub(crate) struct Limits {
+    /// For how long it may run.
+    pub(crate) time_limit: Option<Duration>,
+    /// How often it is tried again.
+    pub(crate) retries: u32,
+    /// After which errors, beside its worker's death: a class or a tuple of classes.
+    retry_on: Py<PyAny>,
 }
 
 pub(crate) struct Inner {
@@ -94,7 +106,37 @@ impl Job {
             is_done: false,
             waiters: 0,
         };
-        Self { kind, inner: Mutex::new(inner) }
+        Self { kind, limits: OnceLock::new(), inner: Mutex::new(inner) }
+    }
+
+    /// Returns what limits each of its tasks, if anything does.
+    pub(crate) fn limits(&self) -> Option<&Limits> {
+        self.limits.get()
+    }
+
+    /// Tells whether its end is known: what still comes back of it changes nothing.
+    pub(crate) fn is_over(&self) -> bool {
+        let inner = self.lock();
+        inner.is_done
+            || match &inner.back {
+                Back::Single { outcome } => outcome.is_some(),
+                Back::Chunks { left, .. } => *left == 0,
+                Back::Stream(stream) => stream.broken.is_some(),
+            }
+    }
+
+    /// Tells whether a task that has failed is to be tried again.
+    pub(crate) fn is_retried(
+        &self,
+        py: Python<'_>,
+        has_died: bool,
+        error: &Py<PyAny>,
+        attempts: u32,
+    ) -> bool {
+        let Some(limits) = self.limits() else { return false };
+        attempts <= limits.retries
+            && !self.is_over()
+            && (has_died || error.bind(py).is_instance(limits.retry_on.bind(py)).unwrap_or(false))
     }
 
     /// Takes one task's end. What must be dropped where Python may run is dropped at the return.
@@ -130,7 +172,12 @@ impl Inner {
         }
         let is_complete = match &mut self.back {
             Back::Single { outcome } => {
-                dropped.extend(outcome.replace((ok, value)).map(|(_, value)| value));
+                if outcome.is_some() {
+                    // It was cancelled, and its callback is still to be called.
+                    dropped.push(value);
+                    return Told::Nothing;
+                }
+                *outcome = Some((ok, value));
                 true
             }
             Back::Chunks { chunk_len, values, left, failure } => {
@@ -263,6 +310,14 @@ impl Job {
         Ok(job)
     }
 
+    /// Limits each task: to a time in seconds, from when a worker begins it; and to so many retries when
+    /// its worker dies, or it raises an instance of `retry_on`. Once, before the job is submitted.
+    #[pyo3(signature = (time_limit_s, retries, retry_on))]
+    fn limit(&self, time_limit_s: Option<f64>, retries: u32, retry_on: Py<PyAny>) {
+        let time_limit = time_limit_s.and_then(|time| Duration::try_from_secs_f64(time).ok());
+        let _ = self.limits.set(Limits { time_limit, retries, retry_on });
+    }
+
     /// Sets the Python object that is told of the job's news.
     fn set_owner(&self, owner: Py<PyAny>, has_callback: bool) {
         let mut inner = self.lock();
@@ -317,6 +372,24 @@ impl Job {
     #[getter]
     fn is_full(&self) -> bool {
         self.lock().is_full()
+    }
+
+    /// Whether it is a single call.
+    #[getter]
+    fn is_single(&self) -> bool {
+        matches!(&self.lock().back, Back::Single { .. })
+    }
+
+    /// Whether its end is known, though its callback may still be due.
+    #[getter(is_over)]
+    fn end_is_known(&self) -> bool {
+        self.is_over()
+    }
+
+    /// For how long each task may run, in seconds.
+    #[getter]
+    fn time_limit_s(&self) -> Option<f64> {
+        Some(self.limits.get()?.time_limit?.as_secs_f64())
     }
 
     /// Whether all is back, and its callback has returned.
@@ -464,6 +537,9 @@ impl Job {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Whoever holds the lock is changing the job, which is then no garbage.
+        if let Some(limits) = self.limits.get() {
+            visit.call(&limits.retry_on)?;
+        }
         let Ok(inner) = self.inner.try_lock() else { return Ok(()) };
         inner.visit(&visit)
     }

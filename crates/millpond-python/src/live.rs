@@ -39,6 +39,9 @@ impl Live {
             ("borrowed_bytes", counts.borrowed_bytes),
             ("warm_bytes", counts.warm_bytes),
             ("worker_deaths", counts.worker_deaths),
+            ("retries", counts.retries),
+            ("timeouts", counts.timeouts),
+            ("memory_kills", counts.memory_kills),
             ("damaged", counts.damaged),
         ];
         all.extend(self.engine.worker_counts().into_iter().map(|(name, sum)| match name {

@@ -118,7 +118,13 @@ fn run_tasks<'py>(
     let mut codec = Codec::default();
     let mut completed = 0;
     while task_count_max.is_none_or(|most| completed < most) {
-        let claimed = desk.get().lock().worker.claim();
+        let claimed = {
+            let inner = desk.get().lock();
+            if inner.worker.must_leave() {
+                break;
+            }
+            inner.worker.claim()
+        };
         let task = match claimed.map_err(|error| errors::to_python(&error))? {
             Some(task) => task,
             None => match wait(py, desk)? {
@@ -126,7 +132,13 @@ fn run_tasks<'py>(
                 None => break,
             },
         };
-        run_task(py, desk, &mut packer, &mut codec, &task, helpers)?;
+        if !desk.get().lock().worker.begin(&task) {
+            // It was cancelled between the claim and now.
+            continue;
+        }
+        if !run_task(py, desk, &mut packer, &mut codec, &task, helpers)? {
+            break;
+        }
         completed += 1;
         settle(py, desk, completed % FORGET_EVERY == 0);
     }
@@ -155,6 +167,7 @@ fn wait(py: Python<'_>, desk: &Bound<'_, WorkerDesk>) -> PyResult<Option<TaskRef
     }
 }
 
+/// Runs a task. Returns false if the parent has condemned it, and this worker with it.
 fn run_task<'py>(
     py: Python<'py>,
     desk: &Bound<'py, WorkerDesk>,
@@ -162,8 +175,7 @@ fn run_task<'py>(
     codec: &mut Codec,
     task: &TaskRef,
     helpers: &Helpers<'py>,
-) -> PyResult<()> {
-    desk.get().lock().worker.begin(task);
+) -> PyResult<bool> {
     // The arguments live until the result is out, as in the standard library.
     let loaded = load_task(py, desk, codec, task);
     let reply = match &loaded {
@@ -181,17 +193,18 @@ fn run_task<'py>(
             Reply::Error(note, bytes)
         }
     };
-    let refused = reply::send(py, desk, packer, codec, task, &reply).err();
-    if let Some(error) = refused {
-        let value = match &reply {
-            Reply::Value(value) => value.clone(),
-            Reply::Error(note, _) => note.clone().into_any(),
-        };
-        let (note, bytes) =
-            encoded(&helpers.encode_unsendable.call1((raised(py, &error), value))?)?;
-        reply::send_error(desk, task, &note, &bytes)?;
+    match reply::send(py, desk, packer, codec, task, &reply) {
+        Ok(is_complete) => Ok(is_complete),
+        Err(error) => {
+            let value = match &reply {
+                Reply::Value(value) => value.clone(),
+                Reply::Error(note, _) => note.clone().into_any(),
+            };
+            let (note, bytes) =
+                encoded(&helpers.encode_unsendable.call1((raised(py, &error), value))?)?;
+            reply::send_error(desk, task, &note, &bytes)
+        }
     }
-    Ok(())
 }
 
 /// Returns what was raised, with its traceback on it.

@@ -22,6 +22,7 @@
 //! child that adds, removes, rings or drains does it to the parent too, and must not.
 
 pub mod birthmark;
+pub mod clock;
 pub mod eventfd;
 pub mod file_range;
 pub mod futex;

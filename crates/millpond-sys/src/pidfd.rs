@@ -1,14 +1,16 @@
+#![allow(unsafe_code, reason = "pidfd_send_signal, which rustix does not have")]
 //! Descriptors that stand for a process, and tell its end.
 //!
 //! A pidfd says *that* a process has ended. How it ended belongs to whoever reaps it, which is
 //! never this crate.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::process::Signal;
 use crate::{Error, Result};
 
 /// Descriptors below this are the standard streams; a program may have closed them, and whatever
@@ -46,6 +48,22 @@ pub fn has_ended(fd: BorrowedFd<'_>) -> bool {
 /// that it may run in a process that was forked while another thread held the allocator.
 pub fn wait_end(fd: BorrowedFd<'_>) {
     while !poll_end(fd, None) {}
+}
+
+/// `pidfd_send_signal(fd, signal, NULL, 0)`
+///
+/// Sends a signal to the process, and never to another that has got its number.
+pub fn send_signal(fd: BorrowedFd<'_>, signal: Signal) -> Result<()> {
+    // SAFETY: the descriptor is open as long as the borrow; no memory is passed.
+    let sent = unsafe {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal.as_raw(), no_info, 0)
+    };
+    if sent == 0 {
+        return Ok(());
+    }
+    let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    Err(Error::new("pidfd_send_signal", Errno::from_raw_os_error(errno)))
 }
 
 /// Returns whether the process has ended by the time that the timeout, none meaning forever, or a

@@ -1,5 +1,11 @@
 #![allow(unsafe_code, reason = "_exit")]
-//! This process itself.
+//! This process itself, and others by their numbers.
+
+use rustix::process::{Pid, kill_process};
+
+use crate::{Error, Result};
+
+pub use rustix::process::Signal;
 
 /// `_exit(code)`
 ///
@@ -15,6 +21,28 @@ pub fn exit_now(code: i32) -> ! {
 /// Returns the number of this process; in a forked child, the child's.
 pub fn id() -> u32 {
     std::process::id()
+}
+
+/// `kill(pid, signal)`
+///
+/// Sends a signal to the process with this number, whichever that is by now.
+pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
+    i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| kill_process(pid, signal))
+        .map_err(Error::of("kill"))
+}
+
+/// Reads `/proc/<pid>/statm` (proc_pid_statm(5), the second number).
+///
+/// Returns how many bytes of memory the process has resident, shared ones included; `None` if it is
+/// gone, or there is no `/proc`.
+pub fn resident_len(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * crate::mapping::page_size() as u64)
 }
 
 /// `sched_yield(2)`: lets another thread that waits for this CPU run first.

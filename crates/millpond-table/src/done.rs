@@ -13,12 +13,14 @@ use crate::table::Table;
 pub type Completions = Vec<u32>;
 
 impl Table<'_> {
-    /// Worker: hands a finished slot to the parent. Returns true if the parent sleeps and must be
-    /// woken.
+    /// Worker: hands a finished slot to the parent. Returns whether the parent sleeps and must be
+    /// woken; or `None` if the parent has condemned the task, and the worker should end.
     #[must_use]
-    pub fn complete(&self, slot_index: u32, owner: Owner, turn: u64) -> bool {
+    pub fn complete(&self, slot_index: u32, owner: Owner, turn: u64) -> Option<bool> {
         let slot = &self.slots[slot_index as usize];
-        slot.finish(owner, turn);
+        if !slot.finish(owner, turn) {
+            return None;
+        }
         let mut top = self.control.done.load(Ordering::Relaxed);
         loop {
             slot.next.store(top, Ordering::Relaxed);
@@ -34,7 +36,7 @@ impl Table<'_> {
                 Err(now) => top = now,
             }
         }
-        self.parent_sleeps()
+        Some(self.parent_sleeps())
     }
 
     /// Tells whether finished slots wait for the parent.

@@ -7,7 +7,7 @@ use crate::table::Table;
 /// What the walk over a dead worker's slots found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Slots whose task was begun: it died with the worker.
+    /// Slots whose task was begun, or condemned: it died with the worker.
     pub lost: Vec<u32>,
     /// Slots whose result is complete but may not be on the done stack.
     pub done: Vec<u32>,
@@ -44,7 +44,7 @@ impl Table<'_> {
             }
             let index = index as u32;
             match word.phase() {
-                Some(Phase::Begun) => found.lost.push(index),
+                Some(Phase::Begun | Phase::Condemned) => found.lost.push(index),
                 Some(Phase::Done) => found.done.push(index),
                 Some(Phase::Taken) if slot.give_back(dead, word.turn()) => {
                     if self.push_front(index, word.turn()) {

@@ -1,5 +1,7 @@
 //! A seat: what the parent and one worker tell each other outside of tasks.
 
+use std::sync::atomic::AtomicU32 as Filler;
+
 use crate::lease::Leases;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -25,6 +27,9 @@ pub struct Seat {
     /// The futex word that the worker sleeps on: 1 while it sleeps or means to.
     pub(crate) bell: AtomicU32,
     state: AtomicU32,
+    /// Not zero once the parent wants the worker to end after its present task.
+    leaving: AtomicU32,
+    _pad: Filler,
     failure_len: AtomicU64,
     failure_note_len: AtomicU64,
     counts: [AtomicU64; COUNT_NAMES.len()],
@@ -45,6 +50,8 @@ impl Seat {
         Self {
             bell: AtomicU32::new(0),
             state: AtomicU32::new(0),
+            leaving: AtomicU32::new(0),
+            _pad: Filler::new(0),
             failure_len: AtomicU64::new(0),
             failure_note_len: AtomicU64::new(0),
             counts: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -62,7 +69,19 @@ impl Seat {
         self.failure_len.store(0, Ordering::Relaxed);
         self.failure_note_len.store(0, Ordering::Relaxed);
         self.leases.reset();
+        self.leaving.store(0, Ordering::Relaxed);
         self.state.store(SeatState::Starting as u32, Ordering::Release);
+    }
+
+    /// Parent: asks the worker to end after its present task; see [`Table::dismiss`](crate::Table::dismiss).
+    pub(crate) fn ask_to_leave(&self) {
+        self.leaving.store(1, Ordering::Relaxed);
+    }
+
+    /// Worker: tells whether the parent wants it to end.
+    #[must_use]
+    pub fn must_leave(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) != 0
     }
 
     /// Parent: ends the leases of a worker that is gone.

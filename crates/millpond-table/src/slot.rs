@@ -27,7 +27,8 @@ pub struct Slot {
     len: AtomicU64,
     offset: AtomicU64,
     note_len: AtomicU64,
-    reserved: AtomicU64,
+    /// When the task was begun, as the worker says, if the parent asked for it; see [`Self::time`].
+    begun_at_ns: AtomicU64,
     inline: UnsafeCell<[u8; INLINE_LEN]>,
 }
 
@@ -58,7 +59,7 @@ impl Slot {
             len: AtomicU64::new(0),
             offset: AtomicU64::new(0),
             note_len: AtomicU64::new(0),
-            reserved: AtomicU64::new(0),
+            begun_at_ns: AtomicU64::new(0),
             inline: UnsafeCell::new([0; INLINE_LEN]),
         }
     }
@@ -131,17 +132,82 @@ impl Slot {
             .is_ok()
     }
 
-    /// Worker: says that the task begins now; from here on it dies with its worker.
-    pub fn begin(&self, owner: Owner, turn: u64) {
-        // SYNC: word. Release so that recovery, which acquires the word, orders what the worker did
-        // before against what it finds.
-        self.word.store(SlotWord::owned(Phase::Begun, owner, turn).bits(), Ordering::Release);
+    /// Parent: asks for the time at which the task begins, or does not; before it hands the slot out.
+    pub fn time(&self, is_timed: bool) {
+        self.begun_at_ns.store(u64::from(is_timed), Ordering::Relaxed);
     }
 
-    /// Worker: the result lies in the slot.
-    pub(crate) fn finish(&self, owner: Owner, turn: u64) {
-        // SYNC: word. Release pairs with the Acquire of `word` in the parent and in recovery.
-        self.word.store(SlotWord::owned(Phase::Done, owner, turn).bits(), Ordering::Release);
+    /// Worker: tells whether the parent has asked for the time.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.begun_at_ns.load(Ordering::Relaxed) != 0
+    }
+
+    /// Worker: tells the time in nanoseconds; before it begins.
+    pub fn set_begun_at(&self, now_ns: u64) {
+        self.begun_at_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// Parent: returns the time that the worker of a begun task has told, unchecked.
+    #[must_use]
+    pub fn begun_at_ns(&self) -> u64 {
+        self.begun_at_ns.load(Ordering::Relaxed)
+    }
+
+    /// Worker: says that the task begins now; from here on it dies with its worker. False if the
+    /// parent has withdrawn it, and the worker must not touch the slot any more.
+    #[must_use]
+    pub fn begin(&self, owner: Owner, turn: u64) -> bool {
+        // Release so that the parent, which acquires the word, sees at what time the task began.
+        self.exchange(
+            SlotWord::owned(Phase::Taken, owner, turn),
+            SlotWord::owned(Phase::Begun, owner, turn),
+        )
+    }
+
+    /// Worker: the result lies in the slot. False if the parent has condemned the task.
+    pub(crate) fn finish(&self, owner: Owner, turn: u64) -> bool {
+        // Release pairs with the Acquire of `word` in the parent and in recovery.
+        self.exchange(
+            SlotWord::owned(Phase::Begun, owner, turn),
+            SlotWord::owned(Phase::Done, owner, turn),
+        )
+    }
+
+    /// Parent: takes back a task that no worker has begun. False if one has, or if the slot holds
+    /// another task. The slot is the parent's again; its cell is stale.
+    #[must_use]
+    pub fn withdraw(&self, turn: u64) -> bool {
+        let word = self.word();
+        let may = word.turn() == turn && matches!(word.phase(), Some(Phase::Ready | Phase::Taken));
+        // A claim, or a worker's beginning, in between makes the exchange fail. After a claim another
+        // look may find the task taken, so there are two.
+        may && (self.exchange(word, SlotWord::free(turn)) || {
+            let word = self.word();
+            word.turn() == turn
+                && word.phase() == Some(Phase::Taken)
+                && self.exchange(word, SlotWord::free(turn))
+        })
+    }
+
+    /// Parent: condemns a task that has begun, and returns whose it is; `None` if it is not begun, or
+    /// complete. Whoever's exchange comes first decides: the worker's completion or this.
+    #[must_use]
+    pub fn condemn(&self, turn: u64) -> Option<Owner> {
+        let word = self.word();
+        if word.turn() != turn || word.phase() != Some(Phase::Begun) {
+            return None;
+        }
+        let owner = word.owner();
+        self.exchange(word, SlotWord::owned(Phase::Condemned, owner, turn)).then_some(owner)
+    }
+
+    fn exchange(&self, from: SlotWord, to: SlotWord) -> bool {
+        // SYNC: word. Release hands on what was written before, as in `fill`; Acquire sees what the
+        // last holder has written.
+        self.word
+            .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Parent: gives a dead worker's task back, unbegun; false if the word has changed.

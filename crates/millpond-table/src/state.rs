@@ -8,8 +8,8 @@
 //! ```
 //!
 //! * **phase** tells how far the task in the slot is; see [`Phase`].
-//! * **owner** is the seat of the worker that claimed the task, in `TAKEN`, `BEGUN` and `DONE`; it is
-//!   zero in `FREE` and `READY`. A claim is one compare-exchange that writes phase and owner
+//! * **owner** is the seat of the worker that claimed the task, in `TAKEN`, `BEGUN`, `DONE` and
+//!   `CONDEMNED`; it is zero in `FREE` and `READY`. A claim is one compare-exchange that writes phase and owner
 //!   together, so there is no moment at which a killed worker leaves a task that nobody owns.
 //! * **turn** counts how often the slot was freed. A reader that saw an older turn cannot mistake
 //!   the slot's next task for the one it meant: its compare-exchange fails.
@@ -33,6 +33,9 @@ pub enum Phase {
     Begun = 3,
     /// The result lies in the slot; only the parent touches it from here to `Free`.
     Done = 4,
+    /// The parent stops the worker on account of this task: it is past its deadline, or cancelled. The
+    /// worker can no longer complete it, and takes no other.
+    Condemned = 5,
 }
 
 /// A decoded state word.
@@ -68,7 +71,7 @@ impl SlotWord {
         Self(Self::free(turn).0 | Phase::Ready as u64)
     }
 
-    /// Makes the word of a slot owned by `owner`; `phase` is `Taken`, `Begun` or `Done`.
+    /// Makes the word of a slot owned by `owner`; `phase` is none of `Free` and `Ready`.
     #[must_use]
     pub const fn owned(phase: Phase, owner: Owner, turn: u64) -> Self {
         Self(Self::free(turn).0 | ((owner.0 as u64) << OWNER_SHIFT) | phase as u64)
@@ -83,11 +86,12 @@ impl SlotWord {
             2 => Some(Phase::Taken),
             3 => Some(Phase::Begun),
             4 => Some(Phase::Done),
+            5 => Some(Phase::Condemned),
             _ => None,
         }
     }
 
-    /// Returns the owner; it means something in `Taken`, `Begun` and `Done` only.
+    /// Returns the owner; it means nothing in `Free` and `Ready`.
     #[must_use]
     pub const fn owner(self) -> Owner {
         Owner(((self.0 >> OWNER_SHIFT) & 0xffff) as u16)
@@ -102,7 +106,8 @@ impl SlotWord {
     /// Tells whether this is the word of a task that `owner` has claimed and not finished.
     #[must_use]
     pub fn is_held_by(self, owner: Owner) -> bool {
-        self.owner() == owner && matches!(self.phase(), Some(Phase::Taken | Phase::Begun))
+        self.owner() == owner
+            && matches!(self.phase(), Some(Phase::Taken | Phase::Begun | Phase::Condemned))
     }
 }
 
@@ -119,7 +124,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_word_gives_back_what_was_put_in(turn in 0u64..(1 << 40), owner in any::<u16>()) {
-            for phase in [Phase::Taken, Phase::Begun, Phase::Done] {
+            for phase in [Phase::Taken, Phase::Begun, Phase::Done, Phase::Condemned] {
                 let word = SlotWord::owned(phase, Owner(owner), turn);
                 prop_assert_eq!(word.phase(), Some(phase));
                 prop_assert_eq!(word.owner(), Owner(owner));

@@ -30,7 +30,7 @@ impl Table<'_> {
         self.sleeper_word(owner).fetch_or(Self::sleeper_bit(owner), Ordering::Release);
         // SYNC: publish-or-sleep. The fence pairs with the one in `wake_one`.
         fence(Ordering::SeqCst);
-        if self.has_ready() || self.is_stopping() {
+        if self.has_ready() || self.is_stopping() || seat.must_leave() {
             self.worker_awake(owner);
             return None;
         }
@@ -72,6 +72,23 @@ impl Table<'_> {
             }
         }
         None
+    }
+
+    /// Parent: asks one worker to end after its present task, and returns its bell for the futex call if
+    /// it sleeps.
+    #[must_use]
+    pub fn dismiss(&self, owner: Owner) -> Option<&AtomicU32> {
+        self.seat_of(owner).ask_to_leave();
+        // SYNC: publish-or-sleep. See `worker_may_sleep`: either the worker sees that it must leave, or
+        // this load sees its bit.
+        fence(Ordering::SeqCst);
+        let (word, bit) = (self.sleeper_word(owner), Self::sleeper_bit(owner));
+        // SYNC: sleepers. See `worker_may_sleep`.
+        let before = word.fetch_and(!bit, Ordering::Acquire);
+        if before & bit == 0 {
+            return None;
+        }
+        self.silence(usize::from(owner.0) / 64, u32::from(owner.0) % 64)
     }
 
     /// Silences the bell of the sleeper with this bit, and returns it for the futex call. `None` if

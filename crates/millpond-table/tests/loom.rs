@@ -14,6 +14,9 @@ use loom::thread;
 use millpond_table::sync::{AtomicU32, live_for};
 use millpond_table::{Claim, HeapTable, Layout, Owner, Payload, Phase, StoredAt, Table};
 
+#[path = "loom/endings.rs"]
+mod endings;
+
 const ELLA: Owner = Owner(0);
 const OTTO: Owner = Owner(1);
 
@@ -102,7 +105,7 @@ fn work(table: Table<'_>, owner: Owner, ledger: &Ledger) -> bool {
     let Some(claim) = claim(table, owner) else { return false };
     Ledger::note(&ledger.claimed, claim.slot);
     let slot = table.slot(claim.slot);
-    slot.begin(owner, claim.turn);
+    assert!(slot.begin(owner, claim.turn));
     Ledger::note(&ledger.begun, claim.slot);
     slot.describe(Payload { kind: 100 + claim.slot, len: 7, offset: None, note_len: 0 });
     let _ = table.complete(claim.slot, owner, claim.turn);
@@ -270,7 +273,7 @@ mod completions {
                 thread::spawn(move || {
                     for claim in claims {
                         let slot = heap.table().slot(claim.slot);
-                        slot.begin(owner, claim.turn);
+                        assert!(slot.begin(owner, claim.turn));
                         slot.describe(Payload {
                             kind: 50 + claim.slot,
                             len: 9,
@@ -311,6 +314,7 @@ mod completions {
             publish(table, 1, 0);
             let first = claim(table, ELLA).unwrap();
             let second = claim(table, OTTO).unwrap();
+            assert!(table.slot(0).begin(ELLA, 0) && table.slot(1).begin(OTTO, 0));
             let _ = table.complete(first.slot, ELLA, 0);
             let otto = {
                 let heap = heap.clone();
@@ -322,6 +326,7 @@ mod completions {
             let turn = table.slot(0).free(0);
             publish(table, 0, turn);
             let again = claim(table, ELLA).unwrap();
+            assert!(table.slot(again.slot).begin(ELLA, again.turn));
             let _ = table.complete(again.slot, ELLA, again.turn);
             otto.join().unwrap();
             all.extend(collect(table));
@@ -456,8 +461,11 @@ mod sleep {
             let worker = |owner: Owner| {
                 publish(heap.table(), u32::from(owner.0), 0);
                 let claim = claim(heap.table(), owner).unwrap();
+                assert!(heap.table().slot(claim.slot).begin(owner, claim.turn));
                 let heap = heap.clone();
-                thread::spawn(move || heap.table().complete(claim.slot, owner, claim.turn))
+                thread::spawn(move || {
+                    heap.table().complete(claim.slot, owner, claim.turn).expect("not condemned")
+                })
             };
             let (ella, otto) = (worker(ELLA), worker(OTTO));
             let table = heap.table();
@@ -693,6 +701,7 @@ mod death {
                         if claim.refill {
                             let _ = table.must_wake_parent();
                         }
+                        assert!(table.slot(claim.slot).begin(OTTO, claim.turn));
                         let _ = table.complete(claim.slot, OTTO, claim.turn);
                     }
                 })
@@ -738,6 +747,7 @@ mod leases {
                 thread::spawn(move || {
                     let table = heap.table();
                     let Some(claim) = claim(table, ELLA) else { return };
+                    assert!(table.slot(claim.slot).begin(ELLA, claim.turn));
                     let lease = table.seats()[0].lease(PART).expect("no lease is taken");
                     let _ = table.complete(claim.slot, ELLA, claim.turn);
                     assert_eq!(memory.load(Ordering::Relaxed), 5, "written while it was read");

@@ -73,7 +73,7 @@ fn work(table: Table<'_>, owner: Owner, ledger: &Ledger) {
         }
         let slot = table.slot(claim.slot);
         let task = slot.payload().len as usize;
-        slot.begin(owner, claim.turn);
+        assert!(slot.begin(owner, claim.turn));
         note(&ledger.begun, task);
         slot.describe(Payload { kind: 1, len: 1000 + task as u64, offset: Some(0), note_len: 0 });
         let _ = table.complete(claim.slot, owner, claim.turn);

@@ -57,7 +57,8 @@ impl Codec {
     }
 }
 
-/// Sends a reply by the first way that can carry it.
+/// Sends a reply by the first way that can carry it. Like all here that send, it returns whether the
+/// parent takes it: it does not if it has condemned the task.
 pub(super) fn send<'py>(
     py: Python<'py>,
     desk: &Bound<'py, WorkerDesk>,
@@ -65,7 +66,7 @@ pub(super) fn send<'py>(
     codec: &mut Codec,
     task: &TaskRef,
     reply: &Reply<'py>,
-) -> PyResult<()> {
+) -> PyResult<bool> {
     match reply {
         Reply::Value(value)
             if packer.is_stock()? && codec.encoder.result(value, super::is_chunk(task)) =>
@@ -89,7 +90,7 @@ fn complete(
     kind: u32,
     note: &[u8],
     bytes: &[u8],
-) -> PyResult<()> {
+) -> PyResult<bool> {
     let told = desk.get().lock().worker.complete(task, kind, note, bytes);
     told.map_err(|error| errors::to_python(&error))
 }
@@ -101,23 +102,23 @@ fn send_value<'py>(
     packer: &mut Packer<'py>,
     task: &TaskRef,
     value: &Bound<'py, PyAny>,
-) -> PyResult<()> {
+) -> PyResult<bool> {
     let is_plain = is_plain(value, &mut { PLAIN_COUNT_MAX });
     if !is_plain && buffers::may_occur(py)? && packer.is_stock()? {
         let hook = Bound::new(py, ResultHook::new(desk.clone().unbind()))?;
         let sent = send_with_buffers(py, desk, packer, task, value, &hook);
-        if !matches!(sent, Ok(true)) {
+        if !matches!(sent, Ok(Some(true))) {
             hook.get().unlend();
         }
-        if sent? {
-            return Ok(());
+        if let Some(is_complete) = sent? {
+            return Ok(is_complete);
         }
     }
     let packed = packer.pack(value, is_plain)?;
     complete(desk, task, RESULT_VALUE, &[], packed.as_bytes())
 }
 
-/// Sends a value whose buffers the parent maps. Returns false if it is to be sent without.
+/// Sends a value whose buffers the parent maps. Returns `None` if it is to be sent without.
 fn send_with_buffers<'py>(
     py: Python<'py>,
     desk: &Bound<'py, WorkerDesk>,
@@ -125,15 +126,15 @@ fn send_with_buffers<'py>(
     task: &TaskRef,
     value: &Bound<'py, PyAny>,
     hook: &Bound<'py, ResultHook>,
-) -> PyResult<bool> {
+) -> PyResult<Option<bool>> {
     if let Err(error) = packer.pack_with_hooks(value, None, Some(hook.as_any())) {
         let is_ours = hook.get().has_failed() || error.is_instance_of::<PyRecursionError>(py);
-        return if is_ours { Ok(false) } else { Err(error) };
+        return if is_ours { Ok(None) } else { Err(error) };
     }
     let note = hook.get().note();
     let kind = if note.is_empty() { RESULT_VALUE } else { RESULT_LENT };
     let packed = packer.packed();
-    complete(desk, task, kind, &note, packed.as_bytes()).map(|()| true)
+    complete(desk, task, kind, &note, packed.as_bytes()).map(Some)
 }
 
 pub(super) fn send_error(
@@ -141,6 +142,6 @@ pub(super) fn send_error(
     task: &TaskRef,
     note: &Bound<'_, PyBytes>,
     bytes: &Bound<'_, PyBytes>,
-) -> PyResult<()> {
+) -> PyResult<bool> {
     complete(desk, task, RESULT_ERROR, note.as_bytes(), bytes.as_bytes())
 }

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let _ = table.claim(Owner(1));
         if let Ok(Some(claim)) = table.claim(Owner(2)) {
-            table.slot(claim.slot).begin(Owner(2), claim.turn);
+            let _ = table.slot(claim.slot).begin(Owner(2), claim.turn);
         }
     });
     let table = memory.attach().expect("the header is whole");

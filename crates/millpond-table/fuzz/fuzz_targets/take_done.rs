@@ -11,6 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
         for slot in 0..3 {
             let _ = table.publish(slot, 0);
             if let Ok(Some(claim)) = table.claim(Owner(1)) {
+                let _ = table.slot(claim.slot).begin(Owner(1), claim.turn);
                 let _ = table.complete(claim.slot, Owner(1), claim.turn);
             }
         }

@@ -61,7 +61,7 @@ fn use_all(table: Table<'_>) {
             assert!(claim.slot < LAYOUT.slot_count);
             let payload = table.slot(claim.slot).payload();
             assert!(payload.note_len <= payload.len);
-            table.slot(claim.slot).begin(owner, claim.turn);
+            let _ = table.slot(claim.slot).begin(owner, claim.turn);
             let _ = table.complete(claim.slot, owner, claim.turn);
         }
         let _ = table.may_spin(owner);

@@ -95,7 +95,7 @@ impl Model {
             }
             Op::Begin(worker) => {
                 let Some((slot, _)) = self.held[worker] else { return };
-                table.slot(slot as u32).begin(Owner(worker as u16), self.turns[slot]);
+                assert!(table.slot(slot as u32).begin(Owner(worker as u16), self.turns[slot]));
                 self.held[worker] = Some((slot, true));
             }
             Op::Complete(worker) => {

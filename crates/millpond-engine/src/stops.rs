@@ -1,0 +1,259 @@
+//! Workers that the parent stops on account of their task: past its deadline, over its memory, or
+//! cancelled.
+//!
+//! The task is condemned first, by one exchange of its slot's word, which its completion would need as
+//! well: so a task either completes or is condemned, and a worker whose task is condemned takes no
+//! other. Then the worker gets SIGTERM, and after a time of grace SIGKILL. Its end is settled like any
+//! other's; the task's outcome tells why.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use millpond_sys::{clock, futex, pidfd, process};
+use millpond_table::{Owner, Phase};
+
+use crate::lives::{Incarnation, Stop};
+use crate::parent::{Engine, Shared};
+use crate::state::{End, Pending, State};
+
+/// How long a worker that is asked to stop may take to do so, before it is killed.
+const GRACE_NS: u64 = 1_000_000_000;
+
+/// How often the memory of workers is looked at, while tasks are out and there is a limit.
+const MEMORY_LOOK_NS: u64 = 20_000_000;
+
+/// Why a task was condemned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// It ran for longer than it may.
+    Deadline,
+    /// Its worker held more memory than it may: so many bytes.
+    Memory(u64),
+    /// Somebody has cancelled it.
+    Cancelled,
+}
+
+/// What became of the tasks that somebody wanted to cancel.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Cancelled {
+    /// Tasks that no worker had begun, and none will.
+    pub withdrawn: usize,
+    /// Tasks that run, and whose worker is being stopped.
+    pub condemned: usize,
+    /// Tasks that run on, or have come to their end.
+    pub left: usize,
+}
+
+impl<T> Shared<T> {
+    /// Condemns what must not go on, kills who does not stop, and returns when to look again. Runs in
+    /// the supervisor.
+    pub(crate) fn enforce(&self) -> Option<Duration> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let now = clock::monotonic_ns();
+        let mut next = u64::MAX;
+        if state.timed_count > 0 {
+            next = next.min(self.enforce_deadlines(state, now));
+        }
+        if let Some(limit) = self.sizes.memory_limit
+            && state.has_tasks_out()
+        {
+            self.enforce_memory(state, now, limit);
+            next = next.min(now + MEMORY_LOOK_NS);
+        }
+        for life in state.lives.values_mut() {
+            let Some(stop) = life.stop else { continue };
+            if now < stop.kill_at_ns {
+                next = next.min(stop.kill_at_ns);
+            } else {
+                life.signal(process::Signal::KILL);
+                life.stop = Some(Stop { kill_at_ns: u64::MAX });
+            }
+        }
+        state.next_look_ns = next;
+        (next != u64::MAX).then(|| Duration::from_nanos(next.saturating_sub(now)))
+    }
+
+    /// Returns when the next deadline may pass: a task that is not begun may begin right now.
+    fn enforce_deadlines(&self, state: &mut State<T>, now: u64) -> u64 {
+        let mut next = u64::MAX;
+        for index in 0..state.slots.len() {
+            let record = &state.slots[index];
+            let Some(limit) = record.time_limit_ns else { continue };
+            if record.ticket.is_none() || record.is_pending || record.condemned.is_some() {
+                continue;
+            }
+            let slot = self.table().slot(index as u32);
+            let word = slot.word();
+            let due = if word.phase() == Some(Phase::Begun) && word.turn() == record.turn {
+                // A worker wrote the time: it is no earlier than the task went out, and not to come.
+                slot.begun_at_ns().clamp(record.published_at_ns, now).saturating_add(limit)
+            } else {
+                now.saturating_add(limit)
+            };
+            if due > now {
+                next = next.min(due);
+            } else {
+                self.condemn(state, index as u32, Reason::Deadline, GRACE_NS, now);
+            }
+        }
+        next
+    }
+
+    fn enforce_memory(&self, state: &mut State<T>, now: u64, limit: u64) {
+        let heavy: Vec<(u32, u64)> = state
+            .lives
+            .values()
+            .filter(|life| life.stop.is_none())
+            .filter_map(|life| Some((life.seat, process::resident_len(life.pid?)?)))
+            .filter(|(_, len)| *len > limit)
+            .collect();
+        for (seat, len) in heavy {
+            let owner = Owner(seat as u16);
+            let is_its = |word: millpond_table::SlotWord| {
+                word.phase() == Some(Phase::Begun) && word.owner() == owner
+            };
+            let table = self.table();
+            let held = (0..state.slots.len() as u32).find(|&slot| is_its(table.slot(slot).word()));
+            // Memory is short: there is no time of grace.
+            let is_condemned =
+                held.is_some_and(|slot| self.condemn(state, slot, Reason::Memory(len), 0, now));
+            if !is_condemned && let Some(bell) = table.dismiss(owner) {
+                // It is between two tasks, and leaves before the next.
+                futex::wake(bell, 1);
+            }
+        }
+    }
+
+    /// Condemns a begun task, and asks its worker to stop. False if it is not begun, or complete.
+    fn condemn(
+        &self,
+        state: &mut State<T>,
+        slot: u32,
+        reason: Reason,
+        grace_ns: u64,
+        now: u64,
+    ) -> bool {
+        let Some(record) = state.slots.get_mut(slot as usize) else { return false };
+        let Some(owner) = self.table().slot(slot).condemn(record.turn) else { return false };
+        record.condemned = Some(reason);
+        let life = state.lives.values_mut().find(|life| life.seat == u32::from(owner.0));
+        if let Some(life) = life {
+            let first = if grace_ns == 0 { process::Signal::KILL } else { process::Signal::TERM };
+            life.signal(first);
+            life.stop = Some(Stop { kill_at_ns: now.saturating_add(grace_ns) });
+        }
+        true
+    }
+
+    /// Asks the supervisor to look again at `due_ns`, unless it will look earlier anyway.
+    pub(crate) fn look_by(&self, state: &mut State<T>, due_ns: u64) {
+        if due_ns < state.next_look_ns {
+            state.next_look_ns = due_ns;
+            self.control.ring();
+        }
+    }
+}
+
+impl<T: Send + 'static> Engine<T> {
+    /// Takes back the tasks that `is_meant` picks by their tickets and no worker has begun; they come
+    /// out of [`Self::collect`] as withdrawn. With `running`, stops the workers that run one.
+    ///
+    /// `is_meant` is called under the engine's lock.
+    pub fn cancel(&self, is_meant: impl Fn(&T) -> bool, running: bool) -> Cancelled {
+        let shared = &self.shared;
+        let mut cancelled = Cancelled::default();
+        let now = clock::monotonic_ns();
+        let mut guard = shared.lock();
+        let state = &mut *guard;
+        for index in 0..state.slots.len() {
+            let record = &mut state.slots[index];
+            if record.is_pending || !record.ticket.as_ref().is_some_and(&is_meant) {
+                continue;
+            }
+            if shared.table().slot(index as u32).withdraw(record.turn) {
+                record.is_pending = true;
+                let position = record.position;
+                // The refill that was asked for may lie behind this task, and who steps over it tells
+                // nobody. The leader, who is told below, asks anew.
+                state.run_ahead.withdrawn(position);
+                state.pending.push_back(Pending { slot: index as u32, end: End::Withdrawn });
+                cancelled.withdrawn += 1;
+            } else if running
+                && shared.condemn(state, index as u32, Reason::Cancelled, GRACE_NS, now)
+            {
+                cancelled.condemned += 1;
+            } else {
+                cancelled.left += 1;
+            }
+        }
+        if cancelled.condemned > 0 {
+            shared.look_by(state, now.saturating_add(GRACE_NS));
+        }
+        drop(guard);
+        shared.tell_leader();
+        cancelled
+    }
+
+    /// Asks the worker of a life to end after its present task.
+    pub fn dismiss(&self, incarnation: Incarnation) {
+        let state = self.shared.lock();
+        let Some(life) = state.lives.get(&incarnation) else { return };
+        let seat = life.seat;
+        drop(state);
+        if let Some(bell) = self.shared.table().dismiss(Owner(seat as u16)) {
+            futex::wake(bell, 1);
+        }
+    }
+}
+
+impl crate::lives::Life {
+    fn signal(&self, signal: process::Signal) {
+        // An error says that the process is gone, which its descriptor will tell as well.
+        let _ = match (&self.watch, self.pid) {
+            (Some(watch), _) if self.is_pidfd => pidfd::send_signal(watch.as_fd(), signal),
+            (_, Some(pid)) => process::send_signal(pid, signal),
+            _ => Ok(()),
+        };
+    }
+}
+
+impl<T> State<T> {
+    /// Notes the limits of a task that is about to go out, and returns when the supervisor must look.
+    pub(crate) fn note_limits(
+        &mut self,
+        slot: u32,
+        limit: Option<Duration>,
+        has_memory_limit: bool,
+    ) -> Option<u64> {
+        let record = &mut self.slots[slot as usize];
+        record.time_limit_ns =
+            limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+        record.condemned = None;
+        if limit.is_none() && !has_memory_limit {
+            return None;
+        }
+        let now = clock::monotonic_ns();
+        record.published_at_ns = now;
+        self.timed_count += usize::from(limit.is_some());
+        let due = record.time_limit_ns.map_or(u64::MAX, |limit| now.saturating_add(limit));
+        Some(if has_memory_limit { due.min(now + MEMORY_LOOK_NS) } else { due })
+    }
+
+    /// Forgets the limits of a task that has ended.
+    pub(crate) fn drop_limits(&mut self, slot: u32) {
+        let record = &mut self.slots[slot as usize];
+        if record.time_limit_ns.take().is_some() {
+            self.timed_count -= 1;
+        }
+        record.condemned = None;
+    }
+}
+
+impl<T> Shared<T> {
+    /// Tells whether the supervisor has to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+}
