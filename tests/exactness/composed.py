@@ -25,7 +25,7 @@ from testkit.oracle import Pool
 
 from exactness.calls import attempt, told
 from exactness.material import Holder, Opaque, passed_on
-from exactness.twin import ATOMS, clip, portrait
+from exactness.portrait import ATOMS, clip, portrait
 
 SMALL, LARGE = 3, 3000
 """Elements in bulk: below and above any threshold at which a part is heavy."""
@@ -256,7 +256,7 @@ def _self_in(d: list[Any]) -> None:
 
 def _rank(part: Any) -> tuple[str, str]:
     """Containers by type only: their texts may be exponentially long."""
-    return type(part).__name__, repr(part) if isinstance(part, ATOMS) else ""
+    return type(part).__name__, repr(part) if isinstance(part, tuple(ATOMS)) else ""
 
 
 def _append_then_pop(d: list[Any]) -> None:
