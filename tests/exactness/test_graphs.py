@@ -17,7 +17,8 @@ import pytest
 from testkit.oracle import Pool
 from testkit.pools import running
 
-from exactness.twin import portrait, same
+from exactness.portrait import portrait
+from exactness.twin import same
 
 SIZE = 1500
 

@@ -7,13 +7,14 @@ A pool that keeps parts for a next dispatch drops some for others; none may go t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 from testkit.oracle import Pool
 
-from exactness.material import MATERIALS, glance
+from exactness.material import MATERIALS, Opaque, glance
 from exactness.twin import same
 
 LENGTH = 5000
@@ -148,5 +149,50 @@ def test_starmap_with_heavy_items_keeps_what_is_bound(tasks_per_worker: int | No
             items: list[tuple[Any]] = [([0] * 3000,), (["x" * 70_000],), ([1],), ([2],)]
             seen.append(pool.starmap(partial(firsts, stays, new), items, 2))
         return len(seen), seen[0] == seen[-1]
+
+    same(program, maxtasksperchild=tasks_per_worker)
+
+
+def met(x: Any, first: Any, second: Any) -> object:
+    """Where in `first` the very lists stand that `second` and the item hold; then one is changed."""
+    places = [[i for i, part in enumerate(first) if part is one[0]] for one in (second, x)]
+    second[0].append("changed")
+    return places, len(first[-1]), first[-1] is second[0]
+
+
+INNER: dict[str, Callable[[int], list[Any]]] = {
+    "ints": MATERIALS["ints"],
+    "floats": MATERIALS["floats"],
+    "words": lambda n: [f"word {i}" for i in range(n)],
+    "lists": lambda n: [[i] for i in range(n)],
+}
+
+
+@lives
+@pytest.mark.parametrize("kind", INNER)
+@pytest.mark.parametrize("beside", ["other heavy lists", "many light ones"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["whole first", "list first"])
+def test_a_part_that_lies_in_another_is_one_with_it(
+    kind: str, beside: str, is_first: bool, tasks_per_worker: int | None
+) -> None:
+    """Rule 3, found by composed programs: a list that holds more heavy lists than are looked at, or
+    very many objects, is a part as a whole, and one of its lists is another part by itself."""
+
+    def program(pool: Pool) -> object:
+        heavy = [INNER[kind](2100) for _ in range(6)]
+        whole = heavy if beside == "other heavy lists" else [*([i] for i in range(2100)), heavy[5]]
+        bound: dict[str, Any] = {"first": whole, "second": [heavy[5]]}
+        if not is_first:
+            bound = dict(reversed(bound.items()))
+        items: list[list[Any]] = [[heavy[5]], [heavy[4]], [0]]
+        seen: list[object] = []
+        for _ in range(2):
+            for size in (1, 2):
+                seen.append(pool.map(partial(met, **bound), items, size))
+            seen.append(pool.apply(met, (items[0], whole, [heavy[5]])))
+            # Code of the user's runs while this one is pickled.
+            seen.append(pool.apply(met, ([Opaque(heavy[5])], whole, [heavy[5]])))
+            heavy[5][0] = heavy[5][1]
+        return seen
 
     same(program, maxtasksperchild=tasks_per_worker)

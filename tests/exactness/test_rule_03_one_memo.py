@@ -24,7 +24,8 @@ from exactness.material import (
     sizes,
     words,
 )
-from exactness.twin import portrait, same
+from exactness.portrait import portrait
+from exactness.twin import same
 
 
 def found_at(x: object, d: Any) -> list[int]:

@@ -119,9 +119,13 @@ impl Parts {
         roots: Vec<Py<PyAny>>,
         packer: &mut Packer<'py>,
     ) -> PyResult<()> {
-        if part.has_inner()
-            && let Some(at) = plan.parts.iter().position(|known| known.part.shares_with(&part))
-        {
+        // A list of numbers has nothing in it to share, but may itself be in another part's graph.
+        let shares = |known: &Planned| {
+            known.roots.iter().any(|root| part.contains(root.as_ptr().addr()))
+                || roots.iter().any(|root| known.part.contains(root.as_ptr().addr()))
+                || (part.has_inner() && known.part.shares_with(&part))
+        };
+        if let Some(at) = plan.parts.iter().position(shares) {
             let known = plan.parts.swap_remove(at);
             let mut all: Vec<_> = known.roots.iter().map(|root| root.bind(py).clone()).collect();
             all.extend(roots.iter().map(|root| root.bind(py).clone()));
