@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.pool import MaybeEncodingError
 from pathlib import Path
 from typing import Any, NoReturn
@@ -175,9 +176,9 @@ def test_a_fault_between_tasks_harms_no_task(start_method: str) -> None:
         for deaths, fault in enumerate(IN_A_TASK, start=1):
             with told(fault):
                 pid = pool.apply(arm, (fault,))
-                wait_until(lambda pid=pid: sleeps(pid), "the worker to sleep")
+                wait_until(partial(sleeps, pid), "the worker to sleep")
                 os.kill(pid, signal.SIGUSR1)
-                wait_until(lambda pid=pid: has_left(pool, pid), "the worker to be replaced")
+                wait_until(partial(has_left, pool, pid), "the worker to be replaced")
                 assert pool.map(square, range(20)) == [x * x for x in range(20)]
                 assert pool.stats()["worker_deaths"] == deaths
 
