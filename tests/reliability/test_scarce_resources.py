@@ -73,7 +73,7 @@ PROGRAM = """
                 pool.join()
 
     def go_on(value):
-        '''A pool that loses a worker under the limit; without it, it must work again, or tell why not.'''
+        '''A pool that loses a worker under the limit; without it, it must work again, or tell why.'''
         pool = Pool(2)
         try:
             work(pool)
