@@ -95,7 +95,14 @@ class Workers:
         self.processes.append(process)
         pid = getattr(process, "pid", None)
         if pid is not None:
-            engine.seated(incarnation, pid, process.sentinel)
+            try:
+                engine.seated(incarnation, pid, process.sentinel)
+            except BaseException:
+                # Nobody would see its end, and it may have claimed a task already.
+                process.kill()
+                process.join()
+                engine.ended(incarnation)
+                raise
 
     def reap(self, incarnation: int) -> tuple[int, int | None]:
         """Return pid and exit code of a worker that is known to be dead."""

@@ -38,9 +38,13 @@ PROGRAM = """
     if __name__ == "__main__":
         if sys.argv[1] == "worker":
             os.register_at_fork(before=lambda: forks.append(1), after_in_child=stop_in_first_worker)
-        else:
+        if sys.argv[1] == "parent":
             os.kill(os.getpid(), signal.SIGSTOP)
         pool = Pool(int(sys.argv[2]))
+        if sys.argv[1] == "keeper":
+            assert pool.apply(square, (3,)) == 9
+            os.kill(os.getpid(), signal.SIGSTOP)
+            assert told(pool.apply_async(os._exit, (3,))) == "WorkerDied"
         results = [pool.apply_async(square, (x,)) for x in range(3)]
         print(*map(told, results), flush=True)
         pool.close()
@@ -58,8 +62,17 @@ class Run:
 
     @property
     def injected(self) -> list[str]:
-        """The calls that failed on purpose."""
-        return [line for line in self.log if "(INJECTED)" in line]
+        """The calls that failed on purpose. One that another thread's call interrupts in the log is
+        put together: its beginning tells what it was."""
+        begun: dict[str, str] = {}
+        found = []
+        for line in self.log:
+            thread, _, rest = line.partition(" ")
+            if "<unfinished ...>" in rest:
+                begun[thread] = line
+            elif "(INJECTED)" in rest:
+                found.append(begun.get(thread, "") + line if "resumed>" in rest else line)
+        return found
 
     def counts(self) -> Counter[str]:
         """Each system call's most occurrences in one thread: the n that injections can have."""
@@ -74,12 +87,16 @@ class Run:
         return most
 
 
-def run_traced(directory: Path, whom: str, workers: int, options: Sequence[str]) -> Run:
+def run_traced(
+    directory: Path, whom: str, workers: int, options: Sequence[str], limit_s: float = LIMIT_S
+) -> Run:
     """Run the program with strace on the parent's family, or on the first worker alone.
 
     Args:
-        whom: "parent", from before its pool is made, or "worker", from its birth.
+        whom: "parent", from before its pool is made; "keeper", the parent from before its worker
+            dies; or "worker", the first one from its birth.
         options: strace's, which say what to inject.
+        limit_s: After how many seconds the run has hung.
     """
     process, mark = start_script(PROGRAM, directory, whom, str(workers))
     log = directory / f"{mark}.strace"
@@ -96,7 +113,7 @@ def run_traced(directory: Path, whom: str, workers: int, options: Sequence[str])
         os.kill(pid, signal.SIGCONT)
         hung = False
         try:
-            stdout, stderr = process.communicate(timeout=LIMIT_S)
+            stdout, stderr = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             hung = True
             process.kill()
@@ -119,7 +136,7 @@ def stopped_one(root: int, whom: str) -> int:
     found: list[int] = []
 
     def look() -> bool:
-        family = procfs.processes() if whom == "parent" else procfs.descendants(root)
+        family = procfs.descendants(root) if whom == "worker" else procfs.processes()
         found[:] = [
             process.pid
             for process in family
@@ -134,7 +151,7 @@ def stopped_one(root: int, whom: str) -> int:
 def attached_to(pid: int, strace: subprocess.Popen[bytes]) -> Callable[[], bool]:
     def look() -> bool:
         assert strace.poll() is None, "strace may not attach here"
-        status = (procfs.PROC / str(pid) / "status").read_text()
-        return f"TracerPid:\t{strace.pid}\n" in status
+        threads = (procfs.PROC / str(pid) / "task").iterdir()
+        return all(f"TracerPid:\t{strace.pid}\n" in (at / "status").read_text() for at in threads)
 
     return look
