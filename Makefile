@@ -64,10 +64,11 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 	$(BIN)/ruff check python tests
 	$(BIN)/python -m mypy
 
-verify: build ## The long forms of the models and of the composed test, and valgrind on the walker
+verify: build ## The long forms of the models, of the composed test and of the proofs of reliability, and valgrind on the walker
 	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
+	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability'
 
 fuzz: ## 100 000 composed programs, and the fuzz targets of the shared structures; needs cargo-fuzz
 	MILLPOND_EXAMPLES=100000 $(MAKE) test-python PYTEST_ARGS='tests/exactness/test_composed.py -k "alike and not otherwise and not nothing"'

@@ -130,6 +130,7 @@ class Keeper:
             workers.replacements += 1
             try:
                 workers.start(engine, seat)
-            except OSError as error:
+            except Exception as error:
+                # Whatever it is: without this thread nobody would ever tell.
                 if not workers.living:
                     core.break_down(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections import Counter
 from multiprocessing.pool import RemoteTraceback
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,11 @@ _ENDED_COUNT_MAX = 1024
 #: How long a process that is known to be dead is waited for, in seconds: only the standard library's
 #: Popen reaps, and another thread may be about to.
 _REAP_TIME_S = 5.0
+
+#: How long the exit code of a reaped process is waited for, in seconds: the thread that has reaped it,
+#: such as the keeper at the start of another process, may still wait for the GIL to write it down.
+_CODE_TIME_S = 0.1
+_CODE_LOOK_TIME_S = 0.0005
 
 
 class Workers:
@@ -88,7 +94,14 @@ class Workers:
         self.processes.append(process)
         pid = getattr(process, "pid", None)
         if pid is not None:
-            engine.seated(incarnation, pid, process.sentinel)
+            try:
+                engine.seated(incarnation, pid, process.sentinel)
+            except BaseException:
+                # Nobody would see its end, and it may have claimed a task already.
+                process.kill()
+                process.join()
+                engine.ended(incarnation)
+                raise
 
     def reap(self, incarnation: int) -> tuple[int, int | None]:
         """Return pid and exit code of a worker that is known to be dead."""
@@ -100,7 +113,7 @@ class Workers:
             if process is None:
                 return 0, None
             process.join(timeout=_REAP_TIME_S)
-            known = (process.pid or 0, process.exitcode)
+            known = (process.pid or 0, _exit_code(process))
             self._ended[incarnation] = known
             while len(self._ended) > _ENDED_COUNT_MAX:
                 del self._ended[next(iter(self._ended))]
@@ -179,3 +192,11 @@ class Workers:
         """
         self.processes = []
         self._by_incarnation.clear()
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    """Return the exit code of a process that has ended; None if a stranger has reaped it."""
+    give_up_s = time.monotonic() + _CODE_TIME_S
+    while (code := process.exitcode) is None and time.monotonic() < give_up_s:
+        time.sleep(_CODE_LOOK_TIME_S)
+    return code

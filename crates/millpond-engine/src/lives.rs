@@ -86,7 +86,8 @@ impl<T> Shared<T> {
         Ok(self.hand_over(incarnation, seat, start))
     }
 
-    /// The process of this incarnation runs. `sentinel` is watched where the kernel has no pidfd.
+    /// The process of this incarnation runs. `sentinel` is watched where the kernel has no pidfd, or
+    /// no more of them.
     pub(crate) fn seated(
         &self,
         incarnation: Incarnation,
@@ -95,12 +96,11 @@ impl<T> Shared<T> {
     ) -> Result<()> {
         let (watch, is_pidfd) = match pidfd::open(pid) {
             Ok(watch) => (watch, true),
-            Err(error) if error.is_not_supported() => (sentinel, false),
             Err(error) if error.is_no_such_process() => {
                 self.ended(incarnation);
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
+            Err(_) => sentinel,
         };
         let mut state = self.lock();
         if let Some(life) = state.lives.get_mut(&incarnation) {
@@ -121,7 +121,8 @@ impl<T> Shared<T> {
         }
     }
 
-    /// The incarnation's process is gone: settles all that it held. Runs in the supervisor.
+    /// The incarnation's process is gone: settles all that it held. Runs in the supervisor, but for
+    /// a process that could not be watched.
     pub(crate) fn ended(&self, incarnation: Incarnation) {
         let mut guard = self.lock();
         let state = &mut *guard;

@@ -168,7 +168,7 @@ impl<T: Send + 'static> Engine<T> {
     /// no pidfds.
     ///
     /// # Errors
-    /// If the system denies the watch.
+    /// If the system denies the watch. The process must then be ended, and [`Self::ended`] told.
     pub fn seated(&self, incarnation: Incarnation, pid: u32, sentinel_fd: i32) -> Result<()> {
         let sentinel = duplicate(sentinel_fd)?;
         self.shared.seated(incarnation, pid, sentinel)
@@ -177,6 +177,12 @@ impl<T: Send + 'static> Engine<T> {
     /// Tells that the process of this incarnation could not be started.
     pub fn unseat(&self, incarnation: Incarnation) {
         self.shared.unseat(incarnation);
+    }
+
+    /// Tells that the process of this incarnation, which could not be [`Self::seated`], was started
+    /// and has ended.
+    pub fn ended(&self, incarnation: Incarnation) {
+        self.shared.ended(incarnation);
     }
 
     /// Returns the next seat that has lost its worker, if there is one.

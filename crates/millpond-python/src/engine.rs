@@ -95,6 +95,13 @@ impl Engine {
         }
     }
 
+    /// Tells that a worker's process that could not be watched has ended.
+    fn ended(&self, incarnation: u64) {
+        if let Some(live) = self.live() {
+            live.engine.ended(Incarnation(incarnation));
+        }
+    }
+
     /// Returns the next seat that has lost its worker: (incarnation, seat, ending, failure, length of
     /// the note in it), or None.
     #[allow(clippy::type_complexity, reason = "it is a row for Python")]

@@ -202,7 +202,13 @@ fn run_task<'py>(
             };
             let (note, bytes) =
                 encoded(&helpers.encode_unsendable.call1((raised(py, &error), value))?)?;
-            reply::send_error(desk, task, &note, &bytes)
+            reply::send_error(desk, task, &note, &bytes).or_else(|_| {
+                // The error shows the value, and finds no more room than the value did. Why there is
+                // none is short enough to be written into the task's slot.
+                let (_, bytes) =
+                    encoded(&helpers.encode_error.call1((raised(py, &error), false))?)?;
+                reply::send_error(desk, task, &PyBytes::new(py, &[]), &bytes)
+            })
         }
     }
 }
