@@ -100,7 +100,7 @@ impl<T> Shared<T> {
                 self.ended(incarnation);
                 return Ok(());
             }
-            Err(_) => sentinel,
+            Err(_) => (sentinel, false),
         };
         let mut state = self.lock();
         if let Some(life) = state.lives.get_mut(&incarnation) {
