@@ -149,7 +149,7 @@ def test_a_worker_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 def test_many_tasks_past_their_deadlines_each_end_once() -> None:
     with running(4) as pool:
         results = [pool.apply_async(hang_if, (x, x - x % 2), timeout=0.1) for x in range(40)]
-        outcomes = []
+        outcomes: list[Any] = []
         for result in results:
             try:
                 outcomes.append(result.get())
