@@ -5,12 +5,12 @@ from __future__ import annotations
 import array
 import datetime
 import enum
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,36 @@ class FrozenPoint:
 
     x: int
     y: Any
+
+
+class Row(NamedTuple):
+    """A named tuple."""
+
+    a: Any
+    b: Any
+
+
+class Members(set[Any]):
+    """A set with a dict of its own."""
+
+
+class Number(int):
+    """An int with a dict of its own."""
+
+
+class Text(str):
+    """A text with a dict of its own."""
+
+
+class Owner(Holder):
+    """One with a method."""
+
+    def method(self) -> Any:
+        return self
+
+
+def _methods(count: int) -> list[Any]:
+    return [[owner, owner.method] for owner in (Owner(work, [i]) for i in range(count))]
 
 
 def _deep(count: int) -> list[Any]:
@@ -102,6 +132,11 @@ BULKS: dict[str, Callable[[int], list[Any]]] = {
     "numpy arrays": lambda n: [np.arange(n * 20.0) + i for i in range(4)],
     "views of an array": lambda n: _views(n * 20),
     "one array twice": lambda n: [np.arange(n * 20)] * 2,
+    "named tuples": lambda n: [Row(i, [i]) for i in range(n)],
+    "counters": lambda n: [Counter({"a": i, i: 1}) for i in range(n)],
+    "sets of a class": lambda n: [Members([i, f"{i}"]) for i in range(n)],
+    "values of a class": lambda n: [[Number(i), Text(i)] for i in range(n)],
+    "methods": _methods,
     "deep": _deep,
     "shared lists": _shared,
 }
@@ -119,6 +154,10 @@ WEIGHTS = {
     "deques": 3,
     "ordered dicts": 5,
     "default dicts": 4,
+    "named tuples": 4,
+    "counters": 5,
+    "values of a class": 3,
+    "methods": 4,
     "typed arrays": 2,
     "times": 3,
 }

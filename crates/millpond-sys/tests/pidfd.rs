@@ -2,6 +2,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
 
 use millpond_sys::pidfd;
+use millpond_sys::process::Signal;
 
 /// Starts a child that ends when its input does.
 fn child_that_waits() -> Child {
@@ -60,4 +61,16 @@ fn a_number_that_is_no_process_is_told_so() {
     for pid in [0, i32::MAX as u32, u32::MAX] {
         assert!(pidfd::open(pid).unwrap_err().is_no_such_process(), "{pid}");
     }
+}
+
+#[test]
+fn a_signal_reaches_the_child_and_nobody_once_it_is_reaped() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let mut child = child_that_waits();
+    let fd = pidfd::open(child.id()).unwrap();
+    pidfd::send_signal(fd.as_fd(), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+    let error = pidfd::send_signal(fd.as_fd(), Signal::TERM).unwrap_err();
+    assert!(error.is_no_such_process(), "{error}");
 }
