@@ -386,3 +386,33 @@ def test_bad_options_are_told(option: dict[str, Any], error: type[Exception]) ->
 def test_bad_options_of_pools_are_told(option: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(option))):
         millpond.Pool(1, **option)
+
+
+def test_a_cancelled_job_leaves_those_behind_it_alone(tmp_path: Path) -> None:
+    """It goes out of the line of waiting jobs while another thread goes along that line."""
+    began, released = str(tmp_path / "began"), str(tmp_path / "released")
+    with running(1) as pool:
+        first = pool.apply_async(touch_and_wait, (began, released))
+        wait_for_file(began)
+        results: list[Any] = []
+        for x in range(600):
+            results.append(pool.apply_async(square, (x,)))
+            results.append(pool.map_async(square, iter([x, x]), 1))
+            results.append(pool.imap(square, iter([x])))
+        for result in results[::2]:
+            assert result.cancel()
+        Path(released).touch()
+        first.get()
+        for x in range(600):
+            single, both, stream = results[3 * x : 3 * x + 3]
+            for at, result, wanted in (
+                (3 * x, single, x * x),
+                (3 * x + 1, both, [x * x, x * x]),
+                (3 * x + 2, stream, x * x),
+            ):
+                take = result.__next__ if result is stream else result.get
+                if at % 2:
+                    assert take() == wanted
+                else:
+                    with pytest.raises(concurrent.futures.CancelledError):
+                        take()

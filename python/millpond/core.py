@@ -450,8 +450,8 @@ class Core:
             # It runs, or its result is on its way.
             return False
         self.cancelled_jobs += 1
-        if native in self.backlog:
-            self.backlog.remove(native)
+        # The job stays in the backlog: to take it out would move others away under a dispatcher. It has
+        # no tasks any more, and goes when its turn comes.
         feeder = self.feeders.get(native)
         if feeder is not None:
             feeder.end()

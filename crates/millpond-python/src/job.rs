@@ -464,14 +464,14 @@ impl Job {
             drop(inner);
             return if ok { Ok(value) } else { Err(PyErr::from_value(value.into_bound(py))) };
         }
-        if stream.length == Some(stream.index) {
-            drop(inner);
-            return Err(PyStopIteration::new_err(()));
-        }
         if let Some(broken) = &stream.broken {
             let broken = broken.clone_ref(py);
             drop(inner);
             return Err(PyErr::from_value(broken.into_bound(py)));
+        }
+        if stream.length == Some(stream.index) {
+            drop(inner);
+            return Err(PyStopIteration::new_err(()));
         }
         drop(inner);
         empty(py)

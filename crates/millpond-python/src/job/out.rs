@@ -47,8 +47,15 @@ impl Job {
                 let text = format!("the iterable gave fewer items than its len() of {len}");
                 PyValueError::new_err(text).into_value(py).into_any()
             });
+        let is_over = self.is_over();
         let mut inner = self.lock();
         let dropped = inner.source.clear();
+        if is_over {
+            // It was cancelled or abandoned, and has told so.
+            drop(inner);
+            drop(dropped);
+            return Told::Nothing;
+        }
         let is_complete = match &mut inner.back {
             Back::Single { .. } => false,
             Back::Chunks { left, failure, .. } => {
