@@ -10,13 +10,13 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import millpond
 import pytest
 from testkit import procfs
 from testkit.ledger import Ledger, wait_until
-from testkit.pools import pids_of, running
+from testkit.pools import pids_of, running, workers_of
 from testkit.scripts import orphans_of, start_script
 from testkit.work import die, pid_of_worker, reciprocal, square, touch_and_wait
 
@@ -272,5 +272,35 @@ def test_the_end_of_the_thread_that_made_the_pool_ends_nobody() -> None:
         assert pids_of(pool) == before
     finally:
         pools.clear()
+        pool.terminate()
+        pool.join()
+
+
+class DeniedPool(millpond.Pool):
+    """The system denies it so many processes, once it stands."""
+
+    denials = 0
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        if DeniedPool.denials > 0:
+            DeniedPool.denials -= 1
+            raise BlockingIOError("no more processes")
+        return ctx.Process(*args, **kwds)
+
+
+def test_a_worker_that_the_system_denies_is_tried_again() -> None:
+    pool = DeniedPool(2)
+    try:
+        DeniedPool.denials = 3
+        victim = workers_of(pool)[0]
+        os.kill(victim.pid, signal.SIGKILL)
+        # The other worker goes on, and in time there are two again.
+        assert pool.map(square, range(10), 1) == [x * x for x in range(10)]
+        wait_until(lambda: len(pids_of(pool) - {victim.pid}) == 2, "two workers")
+        assert DeniedPool.denials == 0
+        assert pool.stats()["replacements"] == 1
+    finally:
+        DeniedPool.denials = 0
         pool.terminate()
         pool.join()

@@ -8,6 +8,7 @@ pool. When nothing is out it sleeps without a timeout.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from millpond.core import CLOSE, NEWS_JOB, NEWS_STATE, TERMINATE
@@ -24,6 +25,11 @@ _NAP_TIME_S = 0.002
 #: For how many seconds things are kept for a next dispatch.
 _EXPIRY_TIME_S = 1.0
 
+#: After how many seconds a worker that the system has denied is tried again: twice as long each time,
+#: for the standard library leaves pipes open where a fork is denied.
+_DENIAL_TIME_S = 0.25
+_DENIAL_TIME_MAX_S = 60.0
+
 
 class Keeper:
     """The keeper's thread.
@@ -36,6 +42,10 @@ class Keeper:
         self._core = core
         self._news = 0
         self._stopped = False
+        #: Seats for which the system has denied a worker, and when they are tried again.
+        self._denied: list[int] = []
+        self._denial_count = 0
+        self._retry_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name="millpond-keeper", daemon=True)
 
     def start(self) -> None:
@@ -127,10 +137,28 @@ class Keeper:
                 continue
             if core.state == CLOSE and not core.cache:
                 continue
-            workers.replacements += 1
-            try:
-                workers.start(engine, seat)
-            except Exception as error:
-                # Whatever it is: without this thread nobody would ever tell.
-                if not workers.living:
-                    core.break_down(error)
+            self._start(seat)
+        if self._denied and time.monotonic() >= self._retry_at_s:
+            denied, self._denied = self._denied, []
+            for seat in denied:
+                if not self._stopped and core.broken is None and core.state != TERMINATE:
+                    self._start(seat)
+
+    def _start(self, seat: int) -> None:
+        """Start a worker in the place of another; later, if the system denies it now."""
+        core = self._core
+        try:
+            core.workers.start(core.engine, seat)
+        except Exception as error:
+            # Whatever it is: without this thread nobody would ever tell.
+            if not core.workers.living:
+                core.break_down(error)
+                return
+            self._denied.append(seat)
+            delay_s = min(_DENIAL_TIME_S * 2**self._denial_count, _DENIAL_TIME_MAX_S)
+            self._denial_count += 1
+            self._retry_at_s = time.monotonic() + delay_s
+            core.engine.remind_keeper(delay_s)
+        else:
+            core.workers.replacements += 1
+            self._denial_count = 0

@@ -112,6 +112,8 @@ pub(crate) struct State<T> {
     pub(crate) timed_count: usize,
     /// When the supervisor looks at limits, by the monotonic clock; `u64::MAX` if it does not.
     pub(crate) next_look_ns: u64,
+    /// When the keeper wants to be told to look, by the monotonic clock; `u64::MAX` for never.
+    pub(crate) remind_at_ns: u64,
 }
 
 impl<T> State<T> {
@@ -147,6 +149,7 @@ impl<T> State<T> {
             memory_kills: 0,
             timed_count: 0,
             next_look_ns: u64::MAX,
+            remind_at_ns: u64::MAX,
         }
     }
 

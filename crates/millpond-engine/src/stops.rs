@@ -13,9 +13,10 @@ use std::time::Duration;
 use millpond_sys::{clock, futex, pidfd, process};
 use millpond_table::{Owner, Phase};
 
-use crate::lives::{Incarnation, Stop};
+use crate::lives::Stop;
 use crate::parent::{Engine, Shared};
 use crate::state::{End, Pending, State};
+use crate::waiting::KeeperNews;
 
 /// How long a worker that is asked to stop may take to do so, before it is killed.
 const GRACE_NS: u64 = 1_000_000_000;
@@ -71,7 +72,17 @@ impl<T> Shared<T> {
                 life.stop = Some(Stop { kill_at_ns: u64::MAX });
             }
         }
+        let is_due = now >= state.remind_at_ns;
+        if is_due {
+            state.remind_at_ns = u64::MAX;
+        }
+        next = next.min(state.remind_at_ns);
         state.next_look_ns = next;
+        drop(guard);
+        if is_due {
+            self.tell_keeper(KeeperNews::VACANCY);
+            self.tell_leader();
+        }
         (next != u64::MAX).then(|| Duration::from_nanos(next.saturating_sub(now)))
     }
 
@@ -196,15 +207,13 @@ impl<T: Send + 'static> Engine<T> {
         cancelled
     }
 
-    /// Asks the worker of a life to end after its present task.
-    pub fn dismiss(&self, incarnation: Incarnation) {
-        let state = self.shared.lock();
-        let Some(life) = state.lives.get(&incarnation) else { return };
-        let seat = life.seat;
-        drop(state);
-        if let Some(bell) = self.shared.table().dismiss(Owner(seat as u16)) {
-            futex::wake(bell, 1);
-        }
+    /// Tells the keeper to look for vacancies when this time has passed.
+    pub fn remind_keeper(&self, after: Duration) {
+        let due = clock::monotonic_ns()
+            .saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+        let mut state = self.shared.lock();
+        state.remind_at_ns = state.remind_at_ns.min(due);
+        self.shared.look_by(&mut state, due);
     }
 }
 

@@ -211,10 +211,10 @@ impl Engine {
         (cancelled.withdrawn, cancelled.condemned, cancelled.left)
     }
 
-    /// Asks a worker to end after its present task.
-    fn dismiss(&self, incarnation: u64) {
+    /// Tells the keeper to look for vacancies when so many seconds have passed.
+    fn remind_keeper(&self, after_s: f64) {
         if let Some(live) = self.live() {
-            live.engine.dismiss(Incarnation(incarnation));
+            live.engine.remind_keeper(duration(after_s));
         }
     }
 
