@@ -388,6 +388,41 @@ def test_one_list_as_every_item_is_shared_in_its_chunk(n: int) -> None:
     assert same(program) == [[n + 1] * 4, [n + 1, n + 2] * 2, [n + 1, n + 2, n + 3, n + 4]]
 
 
+class Late:
+    """When it arrives it changes the list that came before it."""
+
+    def __init__(self, data: list[Any]) -> None:
+        self.data = data
+
+    def __getstate__(self) -> object:
+        return {"data": self.data}
+
+    def __setstate__(self, state: Any) -> None:
+        self.data = state["data"]
+        self.data[0] = "changed"
+        del self.data[1:]
+
+
+def named(data: Any, late: Late, *more: Any) -> object:
+    return len(data), data[:5], more
+
+
+@sizes
+@pytest.mark.parametrize("material", ["words", "bytes", "mixed", "one word often"])
+def test_a_text_is_what_it_was_when_its_list_was_loaded(material: str, n: int) -> None:
+    """Rule 3: pickle's memo has the text itself, whatever became of the list meanwhile."""
+
+    def program(pool: Pool) -> object:
+        d = MATERIALS[material](n)
+        texts = [x for x in (d[0], d[1], d[-1]) if isinstance(x, str | bytes)]
+        return [
+            *(pool.apply(partial(named, d), (Late(d), *texts)) for _ in range(2)),
+            *(pool.apply(named, (d, Late(d), *texts)) for _ in range(2)),
+        ]
+
+    same(program)
+
+
 # --- the way back -------------------------------------------------------------------------------
 
 

@@ -39,6 +39,12 @@ impl SavedAtoms {
         self.0.as_slice() == items
     }
 
+    /// Returns an atom.
+    pub(crate) fn get<'py>(&self, py: Python<'py>, index: usize) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: a saved atom is a live object.
+        self.0.get(index).map(|&atom| unsafe { Bound::from_borrowed_ptr(py, atom) })
+    }
+
     /// Returns the number of atoms.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

@@ -9,7 +9,7 @@ use millpond_engine::{StoreId, View, Worker};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PySequence, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::buffers::{BufferId, Leases};
 use crate::deliver::{load_view, memory_view};
@@ -123,7 +123,12 @@ impl WorkerDesk {
         if is_graph {
             return live.cast::<PyTuple>()?.get_item((ROOT_FIRST - index) as usize);
         }
-        if index < 0 { Ok(live) } else { live.cast::<PySequence>()?.get_item(index as usize) }
+        if index < 0 {
+            return Ok(live);
+        }
+        // Not of the list: a `__setstate__` that was called before this may have changed it.
+        let atom = self.lock().atom(py, id, index as usize);
+        atom.ok_or_else(|| PyRuntimeError::new_err(format!("a part has no object {index}")))
     }
 }
 
@@ -235,6 +240,14 @@ impl Inner {
         Some((copy.live.bind(py).clone(), memo))
     }
 
+    /// Returns an atom as it was loaded in a flat copy.
+    fn atom<'py>(&self, py: Python<'py>, id: CopyId, index: usize) -> Option<Bound<'py, PyAny>> {
+        match &self.copies.get(&id)?.evidence {
+            Evidence::Flat { witness: Witness::Saved(saved), .. } => saved.get(py, index),
+            _ => None,
+        }
+    }
+
     /// Tells whether a copy is one of graphs: a tuple of roots.
     fn is_graph(&self, id: CopyId) -> bool {
         self.worker.stored_kind(id.0).map(PartKind::from_bits) == Some(PartKind::Graph)
@@ -252,8 +265,9 @@ impl Inner {
                 .map_or(Evidence::None, |proof| Evidence::Graph(Box::new(proof)));
         }
         let Some(items) = Items::of(live) else { return Evidence::None };
-        let is_packed = kind != PartKind::Pickle;
-        let tracking = if is_packed { Witness::track(&self.tracking, &items) } else { None };
+        // Texts may be named by their positions, so they are saved.
+        let are_numbers = matches!(kind, PartKind::Numbers { .. });
+        let tracking = if are_numbers { Witness::track(&self.tracking, &items) } else { None };
         match tracking.or_else(|| Witness::save(&items)) {
             Some(witness) => Evidence::Flat { witness, allocated: items.allocated },
             None => Evidence::None,
