@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import math
+import pickle
 import struct
 import sys
 import threading
@@ -100,6 +101,25 @@ def test_an_argument_and_a_result_arrive_as_pickle_brings_them(value: Any) -> No
         ]
         back = [pool.apply(identity, (value,)), *pool.map(identity, [value, value], chunksize=2)]
         return results, [describe(value) for value in back]
+
+    assert_same(program)
+
+
+def test_single_bytes_that_are_two_objects_arrive_as_two() -> None:
+    """The interpreter keeps one object of each byte, but what is unpickled is another."""
+
+    def program(pool: Pool) -> object:
+        one, two = (pickle.loads(pickle.dumps(b"x")) for _ in range(2))
+        assert one is not two
+        here = [
+            pool.apply(seen, (one, two)),
+            pool.apply(seen, (b"x", one), {"k": two}),
+            pool.starmap(seen, [(one, two), (two, one), (one, one)], chunksize=3),
+        ]
+        back = [pool.apply(identity, ((one, two, one),)), pool.map(identity, [two, one], 2)]
+        # Even the interpreter's own one arrives as another.
+        back.append([pool.apply(identity, (b"x",)), b"x", b"", pool.apply(identity, (b"",))])
+        return here, [[a is b for a in values for b in values] for values in back]
 
     assert_same(program)
 

@@ -145,7 +145,13 @@ impl<'a, 'py> Reader<'a, 'py> {
             Tag::Str => self.str()?,
             Tag::Bytes => {
                 let len = self.len()?;
-                let bytes = PyBytes::new(py, self.take(len)?).into_any();
+                let bytes = self.take(len)?;
+                // As pickle makes it: a new object, also where the interpreter keeps one of one byte.
+                let fill = |target: &mut [u8]| {
+                    target.copy_from_slice(bytes);
+                    Ok(())
+                };
+                let bytes = PyBytes::new_with(py, len, fill)?.into_any();
                 self.numbered.push(bytes.clone());
                 bytes
             }
