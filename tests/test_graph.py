@@ -33,6 +33,7 @@ from exactness.graph_material import (
     Slots,
     assert_changed,
     assert_holds,
+    assert_noticed,
     function,
     loaded,
     offset,
@@ -201,12 +202,7 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
 @sides
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_is_noticed(change: str, is_worker: bool) -> None:
-    make, apply = CHANGES[change]
-    root = loaded(make)
-    proof = Proof.take(root, is_worker)
-    assert_holds(proof, root)
-    apply(root[0])
-    assert_changed(proof, root)
+    assert_noticed(CHANGES[change], is_worker)
 
 
 KEPT: list[Any] = []

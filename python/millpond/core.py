@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from millpond import _native
 from millpond.callbacks import Callbacks
-from millpond.errors import TaskTimeout, WorkerDied, WorkerMemoryError
 from millpond.feeder import STUCK_TIME_S, Feeder
+from millpond.losses import Losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,7 +70,7 @@ class Core:
         self.state = INIT
         self.seat_count = seat_count
         self.workers = workers
-        self.memory_limit = memory_limit
+        self._losses = Losses(workers, memory_limit)
         self.engine = _native.Engine(seat_count, memory_len_max, memory_limit)
         self.cancelled_jobs = 0
         #: Jobs that are not done, by number, as ``Pool._cache`` shows them.
@@ -362,7 +362,7 @@ class Core:
     def pump(self) -> None:
         """Take what has come back, tell of it, and dispatch into the room that it leaves."""
         engine = self.engine
-        engine.collect(self._describe_loss)
+        engine.collect(self._losses.describe)
         self.tell_news()
         if self.backlog:
             self.refill()
@@ -442,12 +442,7 @@ class Core:
     def cancel(self, result: Result, *, running: bool) -> bool:
         """End a job with ``CancelledError``, unless its end is known; see ``ApplyResult.cancel``."""
         native = result._native
-        if native.is_over:
-            return False
-        is_single, is_published = native.is_single, native.is_exhausted
-        withdrawn, condemned, _ = self.engine.cancel(native, running)
-        if is_single and is_published and not withdrawn + condemned:
-            # It runs, or its result is on its way.
+        if not self.engine.cancel(native, running, CancelledError()):
             return False
         self.cancelled_jobs += 1
         # The job stays in the backlog: to take it out would move others away under a dispatcher. It has
@@ -455,29 +450,6 @@ class Core:
         feeder = self.feeders.get(native)
         if feeder is not None:
             feeder.end()
-        self.engine.note(native, native.abandon(CancelledError()))
         self.tell_news()
-        self.engine.kick()
         self.refill_soon()
         return True
-
-    def _describe_loss(
-        self,
-        incarnation: int,
-        result: Result | None,
-        index: int,
-        attempts: int,
-        reason: str,
-        resident: int,
-    ) -> BaseException:
-        """Make the error of a task that did not come to an end of its own."""
-        if reason == "cancelled":
-            return CancelledError()
-        pid, exitcode = self.workers.reap(incarnation)
-        task = "a task" if result is None else result._describe(index)
-        if reason == "deadline":
-            timeout = 0.0 if result is None else result._timeout
-            return TaskTimeout(pid, timeout, task, attempts)
-        if reason == "memory":
-            return WorkerMemoryError(pid, resident, self.memory_limit or 0, task, attempts)
-        return WorkerDied(pid, exitcode, task, attempts)

@@ -130,6 +130,18 @@ def assert_changed(proof: Proof, holder: list[Any]) -> None:
         pytest.fail("the change should be noticed")
 
 
+def assert_noticed(
+    change: tuple[Callable[[], Any], Callable[[Any], object]], is_worker: bool
+) -> None:
+    """A graph is proved, holds, is changed, and no longer does."""
+    make, apply = change
+    root = loaded(make)
+    proof = Proof.take(root, is_worker)
+    assert_holds(proof, root)
+    apply(root[0])
+    assert_changed(proof, root)
+
+
 def loaded(make: Callable[[], Any]) -> list[Any]:
     """A list whose item is as a worker has it: nothing else refers to it, and nothing of it is shared
     with the program."""

@@ -37,6 +37,6 @@ pub use object_store::PartCounts;
 pub use parent::{Counts, Engine};
 pub use publish::Task;
 pub use reader::View;
-pub use stops::{Cancelled, Reason};
+pub use stops::Reason;
 pub use waiting::{KeeperNews, Rest};
 pub use worker::{Next, TaskRef, Worker};

@@ -10,6 +10,7 @@ use crate::handover::HandOver;
 use crate::parent::Shared;
 use crate::state::{End, Pending, State};
 use crate::waiting::KeeperNews;
+use crate::worker::TASKS;
 
 /// One worker process: seats are used again, incarnations are not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Life {
     /// Whether `watch` is a pidfd.
     pub(crate) is_pidfd: bool,
     pub(crate) pid: Option<u32>,
+    /// What the seat's count of tasks was when the life began.
+    pub(crate) tasks_before: u64,
     /// Set once the worker was asked to stop.
     pub(crate) stop: Option<Stop>,
 }
@@ -78,9 +81,10 @@ impl<T> Shared<T> {
         self.table().seats()[seat as usize].reset();
         state.next_incarnation += 1;
         let incarnation = Incarnation(state.next_incarnation);
+        let tasks_before = self.tasks_of(seat);
         state.lives.insert(
             incarnation,
-            Life { seat, range, watch: None, is_pidfd: false, pid: None, stop: None },
+            Life { seat, range, watch: None, is_pidfd: false, pid: None, tasks_before, stop: None },
         );
         let start = state.ranges.start(range);
         Ok(self.hand_over(incarnation, seat, start))
@@ -164,6 +168,11 @@ impl<T> Shared<T> {
         });
         self.tell_leader();
         self.tell_keeper(KeeperNews::VACANCY);
+    }
+
+    /// Returns how many tasks the workers of a seat have completed.
+    pub(crate) fn tasks_of(&self, seat: u32) -> u64 {
+        self.table().seats()[seat as usize].count(TASKS)
     }
 
     fn unread_in(&self, state: &State<T>, range: u64) -> usize {

@@ -43,8 +43,9 @@ impl<T: Send + 'static> Engine<T> {
         if !state.has_slot() {
             return false;
         }
-        state.run_ahead.claimed(self.shared.table().head_position());
-        state.run_ahead.has_room(next_len)
+        let table = self.shared.table();
+        state.run_ahead.claimed(table.head_position());
+        state.run_ahead.has_room(next_len) && table.has_room()
     }
 
     /// Hands a task out, behind all that were published before.

@@ -21,6 +21,9 @@ use crate::waiting::KeeperNews;
 /// How long a worker that is asked to stop may take to do so, before it is killed.
 const GRACE_NS: u64 = 1_000_000_000;
 
+/// How often a worker is looked at that must be killed and has no process id yet.
+const UNSEATED_LOOK_NS: u64 = 1_000_000;
+
 /// How often the memory of workers is looked at, while tasks are out and there is a limit.
 const MEMORY_LOOK_NS: u64 = 20_000_000;
 
@@ -33,17 +36,6 @@ pub enum Reason {
     Memory(u64),
     /// Somebody has cancelled it.
     Cancelled,
-}
-
-/// What became of the tasks that somebody wanted to cancel.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Cancelled {
-    /// Tasks that no worker had begun, and none will.
-    pub withdrawn: usize,
-    /// Tasks that run, and whose worker is being stopped.
-    pub condemned: usize,
-    /// Tasks that run on, or have come to their end.
-    pub left: usize,
 }
 
 impl<T> Shared<T> {
@@ -67,6 +59,9 @@ impl<T> Shared<T> {
             let Some(stop) = life.stop else { continue };
             if now < stop.kill_at_ns {
                 next = next.min(stop.kill_at_ns);
+            } else if life.pid.is_none() {
+                // It claimed a task before the parent's thread that started it could say who it is.
+                next = next.min(now + UNSEATED_LOOK_NS);
             } else {
                 life.signal(process::Signal::KILL);
                 life.stop = Some(Stop { kill_at_ns: u64::MAX });
@@ -113,14 +108,17 @@ impl<T> Shared<T> {
     }
 
     fn enforce_memory(&self, state: &mut State<T>, now: u64, limit: u64) {
-        let heavy: Vec<(u32, u64)> = state
+        let heavy: Vec<(u32, u64, bool)> = state
             .lives
             .values()
             .filter(|life| life.stop.is_none())
-            .filter_map(|life| Some((life.seat, process::resident_len(life.pid?)?)))
-            .filter(|(_, len)| *len > limit)
+            .filter_map(|life| {
+                let has_worked = self.tasks_of(life.seat) != life.tasks_before;
+                Some((life.seat, process::resident_len(life.pid?)?, has_worked))
+            })
+            .filter(|(_, len, _)| *len > limit)
             .collect();
-        for (seat, len) in heavy {
+        for (seat, len, has_worked) in heavy {
             let owner = Owner(seat as u16);
             let is_its = |word: millpond_table::SlotWord| {
                 word.phase() == Some(Phase::Begun) && word.owner() == owner
@@ -130,8 +128,13 @@ impl<T> Shared<T> {
             // Memory is short: there is no time of grace.
             let is_condemned =
                 held.is_some_and(|slot| self.condemn(state, slot, Reason::Memory(len), 0, now));
-            if !is_condemned && let Some(bell) = table.dismiss(owner) {
-                // It is between two tasks, and leaves before the next.
+            // Between two tasks it leaves before the next. One that has done nothing yet may try, even if
+            // it began its life above the limit: each of a row of workers that leave at once would leave
+            // the tasks to the next.
+            if !is_condemned
+                && has_worked
+                && let Some(bell) = table.dismiss(owner)
+            {
                 futex::wake(bell, 1);
             }
         }
@@ -169,12 +172,13 @@ impl<T> Shared<T> {
 
 impl<T: Send + 'static> Engine<T> {
     /// Takes back the tasks that `is_meant` picks by their tickets and no worker has begun; they come
-    /// out of [`Self::collect`] as withdrawn. With `running`, stops the workers that run one.
+    /// out of [`Self::collect`] as withdrawn. With `running`, stops the workers that run one. Returns
+    /// how many were taken back or are being stopped; others of them run on.
     ///
     /// `is_meant` is called under the engine's lock.
-    pub fn cancel(&self, is_meant: impl Fn(&T) -> bool, running: bool) -> Cancelled {
+    pub fn cancel(&self, is_meant: impl Fn(&T) -> bool, running: bool) -> usize {
         let shared = &self.shared;
-        let mut cancelled = Cancelled::default();
+        let (mut withdrawn, mut condemned) = (0, 0);
         let now = clock::monotonic_ns();
         let mut guard = shared.lock();
         let state = &mut *guard;
@@ -190,21 +194,21 @@ impl<T: Send + 'static> Engine<T> {
                 // nobody. The leader, who is told below, asks anew.
                 state.run_ahead.withdrawn(position);
                 state.pending.push_back(Pending { slot: index as u32, end: End::Withdrawn });
-                cancelled.withdrawn += 1;
+                withdrawn += 1;
             } else if running
                 && shared.condemn(state, index as u32, Reason::Cancelled, GRACE_NS, now)
             {
-                cancelled.condemned += 1;
-            } else {
-                cancelled.left += 1;
+                condemned += 1;
             }
         }
-        if cancelled.condemned > 0 {
+        if condemned > 0 {
             shared.look_by(state, now.saturating_add(GRACE_NS));
         }
         drop(guard);
-        shared.tell_leader();
-        cancelled
+        if withdrawn > 0 {
+            shared.tell_leader();
+        }
+        withdrawn + condemned
     }
 
     /// Tells the keeper to look for vacancies when this time has passed.

@@ -366,7 +366,7 @@ impl Worker {
 }
 
 /// Index of "tasks" in [`Seat::COUNTS`].
-const TASKS: usize = 0;
+pub(crate) const TASKS: usize = 0;
 /// Index of "rescued_wakeups" in [`Seat::COUNTS`].
 const RESCUED_WAKEUPS: usize = 4;
 

@@ -145,8 +145,9 @@ impl Engine {
                     return Ok(Dispatched::NotPlain as u32);
                 }
                 Err(error) if error.is_instance_of::<PyException>(py) => {
-                    let ticket = out.ticket();
-                    self.desk.deliver(py, ticket, false, error.into_value(py).into_any());
+                    if let Some(ticket) = out.ticket() {
+                        self.desk.deliver(py, ticket, false, error.into_value(py).into_any());
+                    }
                 }
                 Err(error) => {
                     put_back(drawn);
@@ -293,8 +294,10 @@ impl<'py> Out<'_, 'py> {
         Ok(())
     }
 
-    fn ticket(&self) -> Ticket {
-        Ticket { job: self.job.clone().unbind(), index: self.job.get().count_published() }
+    /// Counts a task as published; `None` if the job was ended by hand.
+    fn ticket(&self) -> Option<Ticket> {
+        let index = self.job.get().count_published()?;
+        Some(Ticket { job: self.job.clone().unbind(), index })
     }
 
     /// Publishes a task; `pickled_len` is its size in bytes as pickle would have written it. Returns
@@ -308,14 +311,10 @@ impl<'py> Out<'_, 'py> {
     ) -> Option<(Ticket, millpond_engine::Error)> {
         let counted_len = pickled_len + MESSAGE_OVERHEAD_LEN;
         self.live.last_len.store(counted_len, Ordering::Relaxed);
-        let job = self.job.get();
-        if job.is_over() {
-            // It was cancelled, or the pool terminated, by code that ran while it was pickled.
-            return None;
-        }
-        let limits = job.limits();
+        let ticket = self.ticket()?;
+        let limits = self.job.get().limits();
         let task = Task {
-            ticket: self.ticket(),
+            ticket,
             kind,
             bytes,
             parts,

@@ -174,8 +174,8 @@ impl Engine {
     }
 
     /// Takes the ends of tasks, and puts them into their jobs. `describe_loss(incarnation, owner, index,
-    /// attempts, reason, bytes)` returns the error of a task that died with its worker, or was stopped. (The engine does not keep it:
-    /// the collector does not see through native objects.)
+    /// attempts, reason, bytes)` returns the error of a task that died with its worker, or was stopped.
+    /// (The engine does not keep it: the collector does not see through native objects.)
     fn collect(&self, py: Python<'_>, describe_loss: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(live) = self.live() else { return Ok(()) };
         while let Some(mut collected) = live.engine.collect() {
@@ -202,13 +202,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes back the tasks of a job that no worker has begun, and with `running` stops the workers that
-    /// run one. Returns how many were taken back, how many are being stopped, and how many go on.
-    fn cancel(&self, job: &Bound<'_, Job>, running: bool) -> (usize, usize, usize) {
-        let Some(live) = self.live() else { return (0, 0, 0) };
+    /// Ends a job with `error`, takes back its tasks that no worker has begun, and with `running` stops
+    /// the workers that run one. Returns whether it was ended: not if its end is known already, nor a
+    /// single call that runs on. The GIL is held all the while, so nothing of the job goes out in between.
+    fn cancel(
+        &self,
+        py: Python<'_>,
+        job: &Bound<'_, Job>,
+        running: bool,
+        error: Py<PyAny>,
+    ) -> bool {
+        let Some(live) = self.live() else { return false };
+        let was_unpublished = job.get().is_unpublished();
         let is_meant = |ticket: &Ticket| ticket.job.is(job);
-        let cancelled = live.engine.cancel(is_meant, running);
-        (cancelled.withdrawn, cancelled.condemned, cancelled.left)
+        let stopped = live.engine.cancel(is_meant, running);
+        if !job.get().may_be_cancelled(was_unpublished, stopped) {
+            return false;
+        }
+        let told = job.get().abandon(error);
+        self.note(py, job, told);
+        true
     }
 
     /// Tells the keeper to look for vacancies when so many seconds have passed.

@@ -5,6 +5,8 @@
 //! leave it are dropped after.
 
 mod back;
+mod inner;
+mod limits;
 mod out;
 mod source;
 
@@ -19,6 +21,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList};
 
 use back::{Back, Stream};
+use inner::Inner;
+use limits::Limits;
 pub(crate) use source::Draw;
 use source::{Offer, Source};
 
@@ -44,30 +48,6 @@ pub(crate) struct Job {
     pub(crate) kind: TaskKind,
     limits: OnceLock<Limits>,
     inner: Mutex<Inner>,
-}
-
-/// What limits each task of a job.
-pub(crate) struct Limits {
-    /// For how long it may run.
-    pub(crate) time_limit: Option<Duration>,
-    /// How often it is tried again.
-    pub(crate) retries: u32,
-    /// After which errors, beside its worker's death: a class or a tuple of classes.
-    retry_on: Py<PyAny>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) source: Source,
-    /// Index of the next task to be published.
-    pub(crate) next_index: u64,
-    /// The most tasks out whose results were not taken, for streams.
-    pub(crate) buffer_len: Option<u64>,
-    back: Back,
-    /// The Python object of the job, until the job is done.
-    owner: Option<Py<PyAny>>,
-    has_callback: bool,
-    is_done: bool,
-    waiters: u32,
 }
 
 /// What a change of a job asks of whoever made it.
@@ -96,47 +76,7 @@ impl Job {
     }
 
     fn new(kind: TaskKind, source: Source, back: Back) -> Self {
-        let inner = Inner {
-            source,
-            next_index: 0,
-            buffer_len: None,
-            back,
-            owner: None,
-            has_callback: false,
-            is_done: false,
-            waiters: 0,
-        };
-        Self { kind, limits: OnceLock::new(), inner: Mutex::new(inner) }
-    }
-
-    /// Returns what limits each of its tasks, if anything does.
-    pub(crate) fn limits(&self) -> Option<&Limits> {
-        self.limits.get()
-    }
-
-    /// Tells whether its end is known: what still comes back of it changes nothing.
-    pub(crate) fn is_over(&self) -> bool {
-        let inner = self.lock();
-        inner.is_done
-            || match &inner.back {
-                Back::Single { outcome } => outcome.is_some(),
-                Back::Chunks { left, .. } => *left == 0,
-                Back::Stream(stream) => stream.broken.is_some(),
-            }
-    }
-
-    /// Tells whether a task that has failed is to be tried again.
-    pub(crate) fn is_retried(
-        &self,
-        py: Python<'_>,
-        has_died: bool,
-        error: &Py<PyAny>,
-        attempts: u32,
-    ) -> bool {
-        let Some(limits) = self.limits() else { return false };
-        attempts <= limits.retries
-            && !self.is_over()
-            && (has_died || error.bind(py).is_instance(limits.retry_on.bind(py)).unwrap_or(false))
+        Self { kind, limits: OnceLock::new(), inner: Mutex::new(Inner::new(source, back)) }
     }
 
     /// Takes one task's end. What must be dropped where Python may run is dropped at the return.
@@ -154,83 +94,6 @@ impl Job {
     /// Returns the job's Python object, if the job is not done and gone.
     pub(crate) fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.lock().owner.as_ref().map(|owner| owner.clone_ref(py))
-    }
-}
-
-impl Inner {
-    fn put(
-        &mut self,
-        py: Python<'_>,
-        index: u64,
-        ok: bool,
-        value: Py<PyAny>,
-        dropped: &mut Vec<Py<PyAny>>,
-    ) -> Told {
-        if self.is_done {
-            dropped.push(value);
-            return Told::Nothing;
-        }
-        let is_complete = match &mut self.back {
-            Back::Single { outcome } => {
-                if outcome.is_some() {
-                    // It was cancelled, and its callback is still to be called.
-                    dropped.push(value);
-                    return Told::Nothing;
-                }
-                *outcome = Some((ok, value));
-                true
-            }
-            Back::Chunks { chunk_len, values, left, failure } => {
-                if *left == 0 {
-                    dropped.push(value);
-                    return Told::Nothing;
-                }
-                *left -= 1;
-                if !ok {
-                    // Only the first failure is kept, as in the standard library.
-                    match failure {
-                        None => *failure = Some(value),
-                        Some(_) => dropped.push(value),
-                    }
-                } else if failure.is_none() {
-                    let (low, high) = (index * *chunk_len, (index + 1) * *chunk_len);
-                    let value = value.into_bound(py);
-                    if let Err(error) =
-                        values.bind(py).set_slice(low as usize, high as usize, &value)
-                    {
-                        *failure = Some(error.into_value(py).into_any());
-                    }
-                } else {
-                    dropped.push(value);
-                }
-                *left == 0
-            }
-            Back::Stream(stream) => {
-                stream.put(index, (ok, value));
-                stream.length == Some(stream.index)
-            }
-        };
-        self.settle(is_complete)
-    }
-
-    fn settle(&mut self, is_complete: bool) -> Told {
-        if !is_complete {
-            return if self.waiters > 0 { Told::News } else { Told::Nothing };
-        }
-        if self.has_callback {
-            self.has_callback = false;
-            return Told::Callback;
-        }
-        self.is_done = true;
-        Told::News
-    }
-}
-
-impl Inner {
-    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)?;
-        self.source.visit(visit)?;
-        self.back.visit(visit)
     }
 }
 
@@ -374,18 +237,6 @@ impl Job {
         self.lock().is_full()
     }
 
-    /// Whether it is a single call.
-    #[getter]
-    fn is_single(&self) -> bool {
-        matches!(&self.lock().back, Back::Single { .. })
-    }
-
-    /// Whether its end is known, though its callback may still be due.
-    #[getter(is_over)]
-    fn end_is_known(&self) -> bool {
-        self.is_over()
-    }
-
     /// For how long each task may run, in seconds.
     #[getter]
     fn time_limit_s(&self) -> Option<f64> {
@@ -479,7 +330,7 @@ impl Job {
 
     /// Ends the job with `error` whatever is still out. Returns 0 if it was done, 1 if its owner is
     /// to be told, 2 if its callback is to be called.
-    fn abandon(&self, error: Py<PyAny>) -> u32 {
+    pub(crate) fn abandon(&self, error: Py<PyAny>) -> u32 {
         let mut inner = self.lock();
         if inner.is_done {
             drop(inner);
@@ -487,6 +338,7 @@ impl Job {
             return 0;
         }
         let mut dropped = inner.source.clear();
+        inner.is_abandoned = true;
         match &mut inner.back {
             Back::Single { outcome } => match outcome {
                 None => *outcome = Some((false, error)),

@@ -75,6 +75,26 @@ impl Table<'_> {
         self.head().position() < self.tail_position()
     }
 
+    /// Parent: tells whether there is room for another task and, beyond it, for all that may be tried
+    /// again. Withdrawn tasks leave stale cells, which take room until the head has passed them; it does
+    /// not as long as a task before them waits.
+    ///
+    /// Only one thread of the parent may publish or push at a time.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let tail = self.control.tail.load(Ordering::Relaxed);
+        let cell_count = self.cells.len() as u64;
+        // Further apart than the ring is long they are damaged, of which a publish tells.
+        let has_room = || {
+            let live = tail.wrapping_sub(self.head().position());
+            live < cell_count / 4 || live > cell_count
+        };
+        has_room() || {
+            self.skip_stale();
+            has_room()
+        }
+    }
+
     fn cell(&self, position: u64) -> &crate::sync::AtomicU64 {
         &self.cells[(position % self.cells.len() as u64) as usize]
     }

@@ -9,8 +9,9 @@
 //!
 //! * **phase** tells how far the task in the slot is; see [`Phase`].
 //! * **owner** is the seat of the worker that claimed the task, in `TAKEN`, `BEGUN`, `DONE` and
-//!   `CONDEMNED`; it is zero in `FREE` and `READY`. A claim is one compare-exchange that writes phase and owner
-//!   together, so there is no moment at which a killed worker leaves a task that nobody owns.
+//!   `CONDEMNED`; it is zero in `FREE` and `READY`. A claim is one compare-exchange that writes phase
+//!   and owner together, so there is no moment at which a killed worker leaves a task that nobody
+//!   owns.
 //! * **turn** counts how often the slot was freed. A reader that saw an older turn cannot mistake
 //!   the slot's next task for the one it meant: its compare-exchange fails.
 

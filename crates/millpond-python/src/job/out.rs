@@ -47,11 +47,10 @@ impl Job {
                 let text = format!("the iterable gave fewer items than its len() of {len}");
                 PyValueError::new_err(text).into_value(py).into_any()
             });
-        let is_over = self.is_over();
         let mut inner = self.lock();
         let dropped = inner.source.clear();
-        if is_over {
-            // It was cancelled or abandoned, and has told so.
+        if inner.is_abandoned {
+            // It has told of its end.
             drop(inner);
             drop(dropped);
             return Told::Nothing;
@@ -152,11 +151,15 @@ impl Job {
         drop(refused);
     }
 
-    /// Counts a task as published and returns its index.
-    pub(crate) fn count_published(&self) -> u64 {
+    /// Counts a task as published and returns its index; `None` if the job was ended by hand, perhaps by
+    /// code that ran while the task was pickled, and nothing more of it may go out.
+    pub(crate) fn count_published(&self) -> Option<u64> {
         let mut inner = self.lock();
+        if inner.is_abandoned {
+            return None;
+        }
         inner.next_index += 1;
-        inner.next_index - 1
+        Some(inner.next_index - 1)
     }
 
     /// Returns how many tasks are published.

@@ -1,0 +1,125 @@
+//! What changes of a job, under its lock.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use super::Told;
+use super::back::Back;
+use super::source::Source;
+
+/// What changes of a job.
+pub(crate) struct Inner {
+    pub(crate) source: Source,
+    /// Index of the next task to be published.
+    pub(crate) next_index: u64,
+    /// The most tasks out whose results were not taken, for streams.
+    pub(crate) buffer_len: Option<u64>,
+    pub(super) back: Back,
+    /// The Python object of the job, until the job is done.
+    pub(super) owner: Option<Py<PyAny>>,
+    pub(super) has_callback: bool,
+    pub(super) is_done: bool,
+    /// Whether it was ended by hand: what still comes back of it changes nothing, and nothing more goes
+    /// out.
+    pub(super) is_abandoned: bool,
+    pub(super) waiters: u32,
+}
+
+impl Inner {
+    pub(super) fn new(source: Source, back: Back) -> Self {
+        Self {
+            source,
+            next_index: 0,
+            buffer_len: None,
+            back,
+            owner: None,
+            has_callback: false,
+            is_done: false,
+            is_abandoned: false,
+            waiters: 0,
+        }
+    }
+
+    /// Tells whether its end is known, though its callback may still be due.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_done
+            || self.is_abandoned
+            || match &self.back {
+                Back::Single { outcome } => outcome.is_some(),
+                Back::Chunks { left, .. } => *left == 0,
+                Back::Stream(_) => false,
+            }
+    }
+}
+
+impl Inner {
+    pub(super) fn put(
+        &mut self,
+        py: Python<'_>,
+        index: u64,
+        ok: bool,
+        value: Py<PyAny>,
+        dropped: &mut Vec<Py<PyAny>>,
+    ) -> Told {
+        if self.is_done || self.is_abandoned {
+            dropped.push(value);
+            return Told::Nothing;
+        }
+        let is_complete = match &mut self.back {
+            Back::Single { outcome } => {
+                dropped.extend(outcome.replace((ok, value)).map(|(_, value)| value));
+                true
+            }
+            Back::Chunks { chunk_len, values, left, failure } => {
+                if *left == 0 {
+                    dropped.push(value);
+                    return Told::Nothing;
+                }
+                *left -= 1;
+                if !ok {
+                    // Only the first failure is kept, as in the standard library.
+                    match failure {
+                        None => *failure = Some(value),
+                        Some(_) => dropped.push(value),
+                    }
+                } else if failure.is_none() {
+                    let (low, high) = (index * *chunk_len, (index + 1) * *chunk_len);
+                    let value = value.into_bound(py);
+                    if let Err(error) =
+                        values.bind(py).set_slice(low as usize, high as usize, &value)
+                    {
+                        *failure = Some(error.into_value(py).into_any());
+                    }
+                } else {
+                    dropped.push(value);
+                }
+                *left == 0
+            }
+            Back::Stream(stream) => {
+                stream.put(index, (ok, value));
+                stream.length == Some(stream.index)
+            }
+        };
+        self.settle(is_complete)
+    }
+
+    pub(super) fn settle(&mut self, is_complete: bool) -> Told {
+        if !is_complete {
+            return if self.waiters > 0 { Told::News } else { Told::Nothing };
+        }
+        if self.has_callback {
+            self.has_callback = false;
+            return Told::Callback;
+        }
+        self.is_done = true;
+        Told::News
+    }
+}
+
+impl Inner {
+    pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        self.source.visit(visit)?;
+        self.back.visit(visit)
+    }
+}

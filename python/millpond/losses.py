@@ -1,0 +1,57 @@
+"""The errors of tasks that did not come to an end of their own."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
+
+from millpond.errors import TaskTimeout, WorkerDied, WorkerMemoryError
+
+if TYPE_CHECKING:
+    from millpond.results import Result
+    from millpond.workers import Workers
+
+__all__ = ["Losses"]
+
+
+class Losses:
+    """Makes these errors, from what the engine tells and what the processes have left.
+
+    Args:
+        workers: The processes.
+        memory_limit: The most bytes that a worker may have resident while it runs a task, or None.
+    """
+
+    def __init__(self, workers: Workers, memory_limit: int | None) -> None:
+        self._workers = workers
+        self._memory_limit = memory_limit or 0
+
+    def describe(
+        self,
+        incarnation: int,
+        result: Result | None,
+        index: int,
+        attempts: int,
+        reason: str,
+        resident: int,
+    ) -> BaseException:
+        """Make the error of a task.
+
+        Args:
+            incarnation: The worker that had begun it; 0 for none.
+            result: The task's job, unless that is done and gone.
+            index: Which of the job's tasks it is.
+            attempts: How often it was tried.
+            reason: ``died``, ``deadline``, ``memory`` or ``cancelled``.
+            resident: What the worker had resident, in bytes, if that was the reason.
+        """
+        if reason == "cancelled":
+            return CancelledError()
+        pid, exitcode = self._workers.reap(incarnation)
+        task = "a task" if result is None else result._describe(index)
+        if reason == "deadline":
+            timeout = 0.0 if result is None else result._timeout
+            return TaskTimeout(pid, timeout, task, attempts)
+        if reason == "memory":
+            return WorkerMemoryError(pid, resident, self._memory_limit, task, attempts)
+        return WorkerDied(pid, exitcode, task, attempts)
