@@ -17,6 +17,7 @@ from testkit.work import identity, square
 CONSTRUCTIONS: list[tuple[dict[str, Any], type[Exception]]] = [
     ({"processes": 0}, ValueError),
     ({"processes": -1}, ValueError),
+    ({"processes": 1025}, ValueError),
     ({"processes": 1.5}, TypeError),
     ({"processes": "x"}, TypeError),
     ({"processes": 1, "initializer": 1}, TypeError),
