@@ -188,7 +188,7 @@ def test_an_argument_that_another_ones_pickling_changes_is_pickled_as_it_then_is
 
 
 def test_stats_tell_what_became_of_each_argument() -> None:
-    big, words, nested = list(range(LENGTH)), ["w"] * LENGTH, [[x] for x in range(LENGTH)]
+    big, words, nested = list(range(LENGTH)), ["word"] * LENGTH, [[x] for x in range(LENGTH)]
     opaque = [uuid.UUID(int=x) for x in range(LENGTH)]
     with running(1) as pool:
         for x in range(4):

@@ -16,7 +16,7 @@ use crate::errors;
 use crate::job::{Job, Told};
 use crate::live::Live;
 use crate::names::Names;
-use crate::packed::{PartKind, unpack_numbers};
+use crate::packed::{self, PartKind};
 
 /// Kind of a result: what the function returned, pickled.
 pub(crate) const RESULT_VALUE: u32 = 0;
@@ -26,12 +26,12 @@ pub(crate) const RESULT_ERROR: u32 = 1;
 /// Kind of a result: what the function returned, by the direct codec.
 pub(crate) const RESULT_DIRECT: u32 = 2;
 
-/// Kind of a result: a list or tuple of numbers, packed; the bits of its `PartKind` follow from
-/// [`NUMBERS_SHIFT`] on.
-pub(crate) const RESULT_NUMBERS: u32 = 4;
+/// Kind of a result: a list or tuple that was packed; the bits of its `PartKind` follow from
+/// [`PACKED_SHIFT`] on.
+pub(crate) const RESULT_PACKED: u32 = 4;
 
-/// Where in a kind the bits of packed numbers begin.
-pub(crate) const NUMBERS_SHIFT: u32 = 8;
+/// Where in a kind the bits of what was packed begin.
+pub(crate) const PACKED_SHIFT: u32 = 8;
 
 /// Kind of a result: the description of buffers, then what the function returned, pickled.
 pub(crate) const RESULT_LENT: u32 = 3;
@@ -186,8 +186,10 @@ pub(crate) fn read_outcome(
                 Err(error) => error,
             }
         }
-        Outcome::Result { kind, view, .. } if kind & 0xff == RESULT_NUMBERS => {
-            match read_numbers(py, *kind, view) {
+        Outcome::Result { kind, view, .. } if kind & 0xff == RESULT_PACKED => {
+            let part = PartKind::from_bits(u64::from(kind >> PACKED_SHIFT));
+            // SAFETY: the view's bytes are readable as long as it lives.
+            match unsafe { packed::unpack(py, part, view.as_ptr(), view.len()) } {
                 Ok(value) => return (true, value.unbind(), None),
                 Err(error) => error,
             }
@@ -235,17 +237,6 @@ fn described(error: PyResult<Bound<'_, PyAny>>) -> (bool, Py<PyAny>, Option<PyEr
             let goes_on = (!error.is_instance_of::<PyException>(py)).then(|| error.clone_ref(py));
             (false, error.into_value(py).into_any(), goes_on)
         }),
-    }
-}
-
-/// Makes the list or tuple of numbers that is a result.
-fn read_numbers<'py>(py: Python<'py>, kind: u32, view: &View) -> PyResult<Bound<'py, PyAny>> {
-    match PartKind::from_bits(u64::from(kind >> NUMBERS_SHIFT)) {
-        // SAFETY: the view's bytes are readable as long as it lives.
-        PartKind::Numbers { is_list, width } => unsafe {
-            unpack_numbers(py, is_list, width, view.as_ptr(), view.len())
-        },
-        _ => Err(PyRuntimeError::new_err("a payload in shared memory is damaged")),
     }
 }
 

@@ -20,5 +20,5 @@ mod weigh;
 pub(crate) use atoms::attribute;
 pub(crate) use stock::prepare;
 pub(crate) use tape::{Proof, Side};
-pub(crate) use walk::NoCollection;
-pub(crate) use weigh::{instance_dict, is_heavy, is_simple, set_len};
+pub(crate) use walk::{AddressHasher, NoCollection};
+pub(crate) use weigh::{TEXT_LEN, instance_dict, is_heavy, is_simple, set_len, text_len};

@@ -36,6 +36,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<shared::Shared>()?;
     module.add_function(wrap_pyfunction!(serve::serve, module)?)?;
     module.add_function(wrap_pyfunction!(proof::is_heavy, module)?)?;
+    module.add_function(wrap_pyfunction!(packed::shown::pack, module)?)?;
+    module.add_function(wrap_pyfunction!(packed::shown::unpack, module)?)?;
     module.add_function(wrap_pyfunction!(buffers::stored_buffer, module)?)?;
     module.add_function(wrap_pyfunction!(buffers::lent_buffer, module)?)?;
     module.add_function(wrap_pyfunction!(buffers::lent_array, module)?)?;

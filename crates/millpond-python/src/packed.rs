@@ -1,17 +1,24 @@
-//! Flat lists and tuples of numbers, packed into their bytes and unpacked, faster than by pickle.
+//! Flat lists and tuples packed into bytes and unpacked, faster than by pickle: of numbers, and of
+//! short texts.
 //!
-//! What is unpacked cannot be told from what unpickling makes: types and values are the same, numbers
-//! have no identity that pickle keeps, and a list is filled in pickle's steps, so that its allocated
-//! length is the same.
-#![allow(unsafe_code, reason = "numbers are read from and written into CPython's own structures")]
+//! What is unpacked cannot be told from what unpickling makes: types, values and identities are the
+//! same, and a list is filled in pickle's steps, so that its allocated length is the same.
+#![allow(unsafe_code, reason = "items are written into CPython's own structures")]
 
-use millpond_engine::{Engine, Result, StoreId};
+mod numbers;
+pub(crate) mod shown;
+mod texts;
+
+pub(crate) use numbers::{Width, pack_numbers, store_numbers};
+pub(crate) use texts::{Referrers, Text, are_texts, pack_texts};
+
+use millpond_engine::StoreId;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::deliver::Ticket;
-use crate::items::Items;
+use crate::errors;
+use crate::graph::NoCollection;
 
 /// How a stored part's bytes are to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,18 +31,8 @@ pub(crate) enum PartKind {
     Buffer,
     /// Numbers, of a list or of a tuple.
     Numbers { is_list: bool, width: Width },
-}
-
-/// The bytes of a packed number, in native order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub(crate) enum Width {
-    /// Ints of 4 bytes.
-    Int32 = 1,
-    /// Ints of 8 bytes.
-    Int64 = 2,
-    /// Floats of 8 bytes.
-    Float64 = 3,
+    /// Short texts, of a list or of a tuple.
+    Texts { is_list: bool, text: Text },
 }
 
 /// A kind's bits for graphs.
@@ -47,233 +44,122 @@ const BUFFER: u64 = 32;
 /// Set in a kind's bits for a tuple.
 const TUPLE: u64 = 8;
 
+/// A kind's bits for texts; those of [`Width`] are below.
+const STR: u64 = 4;
+const BYTES: u64 = 5;
+
 impl PartKind {
     pub(crate) fn bits(self) -> u64 {
-        match self {
-            Self::Pickle => 0,
-            Self::Graph => GRAPH,
-            Self::Buffer => BUFFER,
-            Self::Numbers { is_list, width } => width as u64 | if is_list { 0 } else { TUPLE },
-        }
+        let (bits, is_list) = match self {
+            Self::Pickle => return 0,
+            Self::Graph => return GRAPH,
+            Self::Buffer => return BUFFER,
+            Self::Numbers { is_list, width } => (width as u64, is_list),
+            Self::Texts { is_list, text: Text::Str } => (STR, is_list),
+            Self::Texts { is_list, text: Text::Bytes } => (BYTES, is_list),
+        };
+        bits | if is_list { 0 } else { TUPLE }
     }
 
     pub(crate) fn from_bits(bits: u64) -> Self {
+        let is_list = bits & TUPLE == 0;
         let width = match bits & !TUPLE {
             1 => Width::Int32,
             2 => Width::Int64,
             3 => Width::Float64,
+            STR => return Self::Texts { is_list, text: Text::Str },
+            BYTES => return Self::Texts { is_list, text: Text::Bytes },
             GRAPH => return Self::Graph,
             BUFFER => return Self::Buffer,
             _ => return Self::Pickle,
         };
-        Self::Numbers { is_list: bits & TUPLE == 0, width }
+        Self::Numbers { is_list, width }
     }
 }
 
-impl Width {
-    /// Packs items into a piece of just their length. Returns false if one does not fit.
-    ///
-    /// # Safety
-    /// The items are live objects, and the GIL is held.
-    unsafe fn pack(
-        self,
-        items: &[*mut ffi::PyObject],
-        piece: &mut [u8],
-        counted_len: &mut u64,
-    ) -> bool {
-        // SAFETY: the caller's duty.
-        unsafe {
-            match self {
-                Self::Int32 => pack_ints32(items, piece, counted_len),
-                Self::Int64 => pack_ints64(items, piece, counted_len),
-                Self::Float64 => pack_floats(items, piece, counted_len),
-            }
-        }
-    }
-
-    const fn byte_len(self) -> usize {
-        match self {
-            Self::Int32 => 4,
-            Self::Int64 | Self::Float64 => 8,
-        }
-    }
-}
-
-/// A list or tuple of numbers that has been stored.
-pub(crate) struct StoredNumbers {
+/// A list, a tuple or a graph that has been stored.
+pub(crate) struct Stored {
     pub(crate) id: StoreId,
     pub(crate) stored_len: u64,
     /// Its size in bytes in a pickle, about.
     pub(crate) counted_len: u64,
 }
 
-/// Stores a list or tuple of exact ints of up to 64 bits, or of exact floats. `None` for all else.
-pub(crate) fn store_numbers(
-    engine: &Engine<Ticket>,
-    items: &Items<'_>,
-    tag: u64,
-) -> Result<Option<StoredNumbers>> {
-    for &width in widths_of(items) {
-        let mut rest = items.as_slice();
-        let mut counted_len = 0;
-        let stored_len = (rest.len() * width.byte_len()) as u64;
-        let kind = PartKind::Numbers { is_list: items.is_list, width };
-        let stored = engine.store_pieces(stored_len, kind.bits(), tag, |piece| {
-            let (now, later) = rest.split_at(piece.len() / width.byte_len());
-            rest = later;
-            // SAFETY: the items are live objects, the GIL is held by whoever has the borrow, and no
-            // Python runs between the pieces.
-            unsafe { width.pack(now, piece, &mut counted_len) }
-        })?;
-        if let Some(id) = stored {
-            return Ok(Some(StoredNumbers { id, stored_len, counted_len }));
-        }
-    }
-    Ok(None)
-}
-
-/// Packs a list or tuple of exact ints of up to 64 bits, or of exact floats, into `bytes`, in the place
-/// of what they hold. `None` for all else.
-pub(crate) fn pack_numbers(items: &Items<'_>, bytes: &mut Vec<u8>) -> Option<PartKind> {
-    let is_list = items.is_list;
-    widths_of(items).iter().copied().find_map(|width| {
-        bytes.clear();
-        bytes.resize(items.len() * width.byte_len(), 0);
-        // SAFETY: the items are live objects, and the GIL is held by whoever has the borrow.
-        let is_packed = unsafe { width.pack(items.as_slice(), bytes, &mut 0) };
-        is_packed.then_some(PartKind::Numbers { is_list, width })
-    })
-}
-
-/// Returns the widths in which the items may fit, as the first of them lets expect.
-fn widths_of(items: &Items<'_>) -> &'static [Width] {
-    let Some(&first) = items.as_slice().first() else { return &[] };
-    // SAFETY: the items are live objects, and the GIL is held by whoever has the borrow.
-    let (is_int, is_float) =
-        unsafe { (ffi::PyLong_CheckExact(first) != 0, ffi::PyFloat_CheckExact(first) != 0) };
-    // Most ints fit four bytes; the first that does not begins it anew.
-    match (is_int, is_float) {
-        (true, _) => &[Width::Int32, Width::Int64],
-        (_, true) => &[Width::Float64],
-        _ => &[],
-    }
-}
-
-/// Returns an exact int's value, if it has 64 bits. `item` is a live object and the GIL is held.
-unsafe fn int_of(item: *mut ffi::PyObject) -> Option<i64> {
-    let mut overflow = 0;
-    // SAFETY: the conversion of an exact int runs no Python and sets no error.
-    let value = unsafe {
-        if ffi::PyLong_CheckExact(item) == 0 {
-            return None;
-        }
-        ffi::PyLong_AsLongLongAndOverflow(item, &raw mut overflow)
-    };
-    (overflow == 0).then_some(value)
-}
-
-unsafe fn pack_ints32(
-    items: &[*mut ffi::PyObject],
-    piece: &mut [u8],
-    counted_len: &mut u64,
-) -> bool {
-    for (&item, bytes) in items.iter().zip(piece.as_chunks_mut().0) {
-        // SAFETY: the caller gives live objects and holds the GIL.
-        let Some(value) = unsafe { int_of(item) }.and_then(|value| i32::try_from(value).ok())
-        else {
-            return false;
-        };
-        *counted_len += match value {
-            0..=0xff => 2,
-            0x100..=0xffff => 3,
-            _ => 5,
-        };
-        *bytes = value.to_ne_bytes();
-    }
-    true
-}
-
-unsafe fn pack_ints64(
-    items: &[*mut ffi::PyObject],
-    piece: &mut [u8],
-    counted_len: &mut u64,
-) -> bool {
-    for (&item, bytes) in items.iter().zip(piece.as_chunks_mut().0) {
-        // SAFETY: the caller gives live objects and holds the GIL.
-        let Some(value) = (unsafe { int_of(item) }) else { return false };
-        *counted_len += 10;
-        *bytes = value.to_ne_bytes();
-    }
-    true
-}
-
-unsafe fn pack_floats(
-    items: &[*mut ffi::PyObject],
-    piece: &mut [u8],
-    counted_len: &mut u64,
-) -> bool {
-    for (&item, bytes) in items.iter().zip(piece.as_chunks_mut().0) {
-        // SAFETY: the caller gives live objects and holds the GIL.
-        unsafe {
-            if ffi::PyFloat_CheckExact(item) == 0 {
-                return false;
+/// Makes the list or tuple that was packed. The bytes are what another process left there: what
+/// cannot be true is an error.
+///
+/// # Safety
+/// `address` is valid for reads of `len` bytes.
+pub(crate) unsafe fn unpack<'py>(
+    py: Python<'py>,
+    kind: PartKind,
+    address: *const u8,
+    len: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the caller's duty is passed on.
+    unsafe {
+        match kind {
+            PartKind::Numbers { is_list, width } => {
+                numbers::unpack_numbers(py, is_list, width, address, len)
             }
-            *bytes = ffi::PyFloat_AS_DOUBLE(item).to_ne_bytes();
+            PartKind::Texts { is_list, text } => {
+                texts::unpack_texts(py, is_list, text, address, len)
+            }
+            PartKind::Pickle | PartKind::Graph | PartKind::Buffer => Err(errors::damaged()),
         }
     }
-    *counted_len += 9 * items.len() as u64;
-    true
 }
 
 /// What pickle appends to a list at a time (BATCHSIZE in Modules/_pickle.c). A list is filled in the
 /// same steps here, so that its allocated length, which `sys.getsizeof` shows, is the same.
 const BATCH_LEN: usize = 1000;
 
-/// Makes the list or tuple that was packed.
-///
-/// # Safety
-/// `address` is valid for reads of `len` bytes.
-pub(crate) unsafe fn unpack_numbers<'py>(
-    py: Python<'py>,
-    is_list: bool,
-    width: Width,
-    address: *const u8,
-    len: usize,
-) -> PyResult<Bound<'py, PyAny>> {
-    let count = len / width.byte_len();
-    // SAFETY: the caller's duty is passed on; each number is read where it lies, `count` of them. The
-    // conversions give new references, or null with an error set.
-    unsafe {
-        match width {
-            Width::Int32 => fill(py, is_list, count, |index| {
-                let value = address.cast::<i32>().add(index).read_unaligned();
-                ffi::PyLong_FromLong(value.into())
-            }),
-            Width::Int64 => fill(py, is_list, count, |index| {
-                ffi::PyLong_FromLongLong(address.cast::<i64>().add(index).read_unaligned())
-            }),
-            Width::Float64 => fill(py, is_list, count, |index| {
-                ffi::PyFloat_FromDouble(address.cast::<f64>().add(index).read_unaligned())
-            }),
+/// The items that are made so far. They are alive: the list or tuple holds them.
+struct Made {
+    /// Those in the list, and how many.
+    start: *const *mut ffi::PyObject,
+    done: usize,
+    /// Those that will be appended next, or are in the tuple.
+    batch: *const *mut ffi::PyObject,
+    batch_done: usize,
+}
+
+impl Made {
+    /// Returns an item, if it is made. The reference is borrowed.
+    fn get(&self, index: usize) -> Option<*mut ffi::PyObject> {
+        // SAFETY: both are arrays of CPython's, in which so many places are filled; `fill` reads their
+        // addresses anew whenever these may have changed.
+        unsafe {
+            if index < self.done {
+                Some(self.start.add(index).read())
+            } else if index - self.done < self.batch_done {
+                Some(self.batch.add(index - self.done).read())
+            } else {
+                None
+            }
         }
     }
 }
 
-/// `make` gives new references, or null with an error set.
+/// `make` gives new references, or null with an error set. It gets an index, and what is made so far.
 unsafe fn fill<'py>(
     py: Python<'py>,
     is_list: bool,
     count: usize,
-    make: impl Fn(usize) -> *mut ffi::PyObject,
+    mut make: impl FnMut(usize, &Made) -> *mut ffi::PyObject,
 ) -> PyResult<Bound<'py, PyAny>> {
+    // What is half made could be found, and changed, by what a collection calls.
+    let _still = NoCollection::begin(py);
     let ssize = |len: usize| len as ffi::Py_ssize_t;
     if !is_list {
         // SAFETY: a new tuple is filled entirely with new references before anything else sees it;
         // on an error it is dropped with null items, which a tuple's dealloc allows.
         unsafe {
             let tuple = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(ssize(count)))?;
+            let batch = (&raw const (*tuple.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
             for index in 0..count {
-                let item = make(index);
+                let made = Made { start: batch, done: 0, batch, batch_done: index };
+                let item = make(index, &made);
                 if item.is_null() {
                     return Err(PyErr::fetch(py));
                 }
@@ -282,15 +168,20 @@ unsafe fn fill<'py>(
             return Ok(tuple);
         }
     }
-    let list = PyList::empty(py);
+    let list = PyList::empty(py).into_any();
     let mut done = 0;
     while done < count {
         let batch_len = BATCH_LEN.min(count - done);
         // SAFETY: as for the tuple.
         let batch: Bound<'py, PyAny> =
             unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(ssize(batch_len)))? };
+        let arrays = [&list, &batch].map(|list| {
+            // SAFETY: the object is a live list.
+            unsafe { (*list.as_ptr().cast::<ffi::PyListObject>()).ob_item.cast_const() }
+        });
         for index in 0..batch_len {
-            let item = make(done + index);
+            let made = Made { start: arrays[0], done, batch: arrays[1], batch_done: index };
+            let item = make(done + index, &made);
             if item.is_null() {
                 return Err(PyErr::fetch(py));
             }
@@ -306,5 +197,5 @@ unsafe fn fill<'py>(
         }
         done += batch_len;
     }
-    Ok(list.into_any())
+    Ok(list)
 }

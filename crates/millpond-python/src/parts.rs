@@ -6,6 +6,7 @@
 //! * [`Plan`] is what one dispatch names; it is made by [`Parts::plan`] in `make.rs`.
 //! * [`PartHook`] is the pickler's hook that names the parts.
 
+mod flat;
 mod hook;
 mod kept;
 mod make;
@@ -22,11 +23,15 @@ pub(crate) use search::Candidates;
 
 use pyo3::prelude::*;
 
+use crate::graph;
 use crate::pack::{PLAIN_COUNT_MAX, is_plain};
 
 /// Items from which on a flat list or tuple of atoms is a heavy part. Below it, its pickle of some
 /// kilobytes is made and loaded in the time that the store's bookkeeping takes.
 pub(crate) const HEAVY_LEN_MIN: usize = 2048;
+
+/// Bytes of a text from which on it is a heavy part by itself.
+pub(crate) const LONG_TEXT_LEN: usize = HEAVY_LEN_MIN * graph::TEXT_LEN;
 
 /// Index in a persistent id that stands for the whole of a part that no other task will name.
 pub(crate) const WHOLE_ONCE: i64 = -1;

@@ -7,11 +7,16 @@
 #![allow(unsafe_code, reason = "references to atoms are counted by hand")]
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::graph::AddressHasher;
 use crate::items::{Items, is_atom, is_memoized};
+
+/// Positions by address.
+pub(crate) type Positions = HashMap<usize, u32, BuildHasherDefault<AddressHasher>>;
 
 /// References to the atoms of a list or tuple, in order.
 pub(crate) struct SavedAtoms(Vec<*mut ffi::PyObject>);
@@ -65,8 +70,8 @@ impl SavedAtoms {
 
     /// Returns the address and position of the first occurrence of each str and bytes: the atoms
     /// that pickle memoizes, so that two references to one arrive as one.
-    pub(crate) fn memoized(&self) -> HashMap<usize, u32> {
-        let mut found = HashMap::new();
+    pub(crate) fn memoized(&self) -> Positions {
+        let mut found = Positions::default();
         for (index, &atom) in self.0.iter().enumerate() {
             // SAFETY: a saved atom is a live object.
             if unsafe { is_memoized(atom) } {

@@ -17,7 +17,7 @@ use crate::errors;
 use crate::graph::{NoCollection, Proof, Side};
 use crate::items::Items;
 use crate::names::Names;
-use crate::packed::{PartKind, unpack_numbers};
+use crate::packed::{self, PartKind};
 use crate::parts::{ROOT_FIRST, SHARED, WHOLE_ONCE, counted};
 use crate::witness::{Tracking, Witness};
 
@@ -168,8 +168,8 @@ impl WorkerDesk {
                 (load_view(py, Names::get(py)?.loads.bind(py), &view, 0)?.into_bound(py), None)
             }
             // SAFETY: the view's bytes are readable as long as it lives.
-            PartKind::Numbers { is_list, width } => unsafe {
-                (unpack_numbers(py, is_list, width, view.as_ptr(), view.len())?, None)
+            PartKind::Numbers { .. } | PartKind::Texts { .. } => unsafe {
+                (packed::unpack(py, kind, view.as_ptr(), view.len())?, None)
             },
         };
         let mut inner = self.lock();

@@ -2,13 +2,13 @@
 //! payload that cannot be true is an error.
 #![allow(unsafe_code, reason = "tuples and strings are filled in place")]
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
 use super::{DEPTH_MAX, Tag};
 use crate::by_name;
+use crate::errors::damaged;
 use crate::names::Names;
 
 /// A task, ready to be called.
@@ -50,10 +50,6 @@ impl NameCache {
 
 fn ascii(bytes: &[u8]) -> PyResult<&str> {
     std::str::from_utf8(bytes).map_err(|_| damaged())
-}
-
-fn damaged() -> PyErr {
-    PyRuntimeError::new_err("a payload in shared memory is damaged")
 }
 
 /// Reads a task, and finds its callable.

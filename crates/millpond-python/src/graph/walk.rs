@@ -40,7 +40,7 @@ impl Drop for NoCollection {
 
 /// Addresses are distinct already; a multiplication spreads them.
 #[derive(Default)]
-pub(super) struct AddressHasher(u64);
+pub(crate) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {

@@ -142,13 +142,13 @@ pub(crate) fn set_len(object: &Bound<'_, PyAny>) -> Option<usize> {
 }
 
 /// Bytes of a text that weigh as much as a reference. Pickle copies them at the speed of memory.
-const TEXT_LEN: usize = 64;
+pub(crate) const TEXT_LEN: usize = 64;
 
 /// Returns the bytes that a text has, about; 0 for all other objects.
 ///
 /// # Safety
 /// `object` is alive.
-unsafe fn text_len(object: *mut ffi::PyObject) -> usize {
+pub(crate) unsafe fn text_len(object: *mut ffi::PyObject) -> usize {
     // SAFETY: the caller gives a live object; exact types are told by their type pointers.
     unsafe {
         if ffi::PyUnicode_CheckExact(object) != 0 {

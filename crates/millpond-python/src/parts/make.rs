@@ -1,5 +1,6 @@
 //! The plan of a dispatch: parts are verified, or made of what is new or has changed.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -17,12 +18,10 @@ use crate::errors;
 use crate::graph::{NoCollection, Proof, Side};
 use crate::items::Items;
 use crate::pack::Packer;
-use crate::packed::{PartKind, StoredNumbers, store_numbers};
-use crate::saved;
-use crate::witness::Witness;
+use crate::packed::{PartKind, Stored};
 
 /// What came of an attempt to make a part.
-enum Made {
+pub(super) enum Made {
     Part(Arc<Part>),
     /// It is pickled with the task; parts of it may still be found.
     Opaque,
@@ -41,10 +40,11 @@ impl Parts {
         mut candidates: Candidates<'py>,
         packer: &mut Packer<'py>,
         callable: impl Fn() -> String,
-        is_simple: impl FnOnce(&[Bound<'py, PyAny>]) -> bool,
+        is_simple: impl Fn(&[Bound<'py, PyAny>]) -> bool,
     ) -> PyResult<Plan> {
         let mut plan = Plan { parts: Vec::new(), is_simple: false };
-        let made = self.make_all(py, engine, &mut candidates, packer, &callable, &mut plan);
+        let made =
+            self.make_all(py, engine, &mut candidates, packer, &callable, &is_simple, &mut plan);
         if let Err(error) = made {
             plan.let_go(engine);
             return Err(error);
@@ -75,8 +75,13 @@ impl Parts {
         candidates: &mut Candidates<'py>,
         packer: &mut Packer<'py>,
         callable: &impl Fn() -> String,
+        is_simple: &impl Fn(&[Bound<'py, PyAny>]) -> bool,
         plan: &mut Plan,
     ) -> PyResult<()> {
+        let roots: Vec<_> = candidates.found.iter().map(|found| found.root.clone()).collect();
+        // What makes the task not simple even if all of these are parts, makes it so in any case.
+        let may_be_simple = OnceCell::new();
+        let may_be_simple = || *may_be_simple.get_or_init(|| is_simple(&roots));
         let mut at = 0;
         while at < candidates.found.len() {
             let candidate = candidates.found[at].clone();
@@ -96,7 +101,7 @@ impl Parts {
                 self.add(py, engine, plan, part, roots, packer)?;
                 continue;
             }
-            match self.make(engine, &candidate, packer, callable)? {
+            match self.make(engine, &candidate, packer, callable, &may_be_simple)? {
                 Made::Part(part) => {
                     let roots = vec![candidate.root.clone().unbind()];
                     self.add(py, engine, plan, part, roots, packer)?;
@@ -151,13 +156,16 @@ impl Parts {
         candidate: &Candidate<'py>,
         packer: &mut Packer<'py>,
         callable: &impl Fn() -> String,
+        may_be_simple: &impl Fn() -> bool,
     ) -> PyResult<Made> {
         let root = &candidate.root;
         let kind = kind_of(root);
         let record = self.records.of(&callable(), &candidate.place(), kind);
         let changes_often = self.changes_often(root);
         let is_kept = !changes_often && (candidate.is_bound || self.was_seen(root));
-        if let Some(items) = Items::of(root)
+        // In a task that is not simple, what comes once cannot be named: see `PartHook::meet`.
+        if (is_kept || may_be_simple())
+            && let Some(items) = Items::of(root)
             && let Some(made) = self.make_flat(engine, root, &items, is_kept, packer, &record)?
         {
             return Ok(made);
@@ -169,62 +177,6 @@ impl Parts {
             return Ok(Made::InStream);
         }
         self.make_graph(engine, std::slice::from_ref(root), packer, &record)
-    }
-
-    /// Makes a part of a list or tuple of atoms; None if it holds anything else.
-    fn make_flat<'py>(
-        &self,
-        engine: &Engine,
-        root: &Bound<'py, PyAny>,
-        items: &Items<'_>,
-        is_kept: bool,
-        packer: &mut Packer<'py>,
-        record: &Arc<Record>,
-    ) -> PyResult<Option<Made>> {
-        let begin = Instant::now();
-        let is_list = items.is_list;
-        // What is tracked is proved from here on, so it is read after.
-        let tracking = if is_kept { Witness::track(&self.tracking, items) } else { None };
-        // The GIL is kept: were it let go, the root could change before its task is pickled.
-        let stored = match store_numbers(engine, items, record.tag) {
-            Ok(Some(stored)) => {
-                let witness =
-                    if is_kept { tracking.or_else(|| Witness::save(items)) } else { None };
-                let evidence = witness.map_or(Evidence::Once, |witness| Evidence::Flat {
-                    is_list,
-                    witness,
-                    memoized: std::collections::HashMap::new(),
-                });
-                Ok((evidence, stored))
-            }
-            Ok(None) if !is_kept => return Ok(None),
-            Ok(None) => {
-                // Atoms that have an identity are known by their addresses, also after the list has
-                // changed, so they are saved.
-                let Some(saved) = saved::save(items) else { return Ok(None) };
-                let packed = packer.pack(root, true)?;
-                let len = packed.as_bytes().len() as u64;
-                let id = engine.store(packed.as_bytes(), PartKind::Pickle.bits(), record.tag);
-                let stored = |id| StoredNumbers { id, stored_len: len, counted_len: len };
-                let memoized = saved.memoized();
-                let evidence = Evidence::Flat { is_list, witness: Witness::Saved(saved), memoized };
-                id.map(|id| (evidence, stored(id)))
-            }
-            Err(error) => Err(error),
-        };
-        let Some((evidence, stored)) = stored_or_out_of_memory(stored, record)? else {
-            return Ok(Some(Made::InStream));
-        };
-        match &evidence {
-            Evidence::Flat { witness, .. } if witness.is_tracked() => {
-                self.note_tracked();
-                record.set_rung("verified", "write tracking");
-            }
-            Evidence::Flat { .. } => record.set_rung("verified", "comparison"),
-            _ => record.set_rung("packed", "an argument that came once"),
-        }
-        let roots = vec![root.as_ptr().addr()];
-        Ok(Some(Made::Part(self.stored(engine, roots, evidence, &stored, record, begin))))
     }
 
     /// Makes one part of graphs.
@@ -262,19 +214,19 @@ impl Parts {
         drop(packed);
         let Some(id) = stored_or_out_of_memory(id, record)? else { return Ok(Made::InStream) };
         record.set_rung("verified", format!("{} objects walked", proof.node_count()));
-        let stored = StoredNumbers { id, stored_len: len, counted_len: len };
+        let stored = Stored { id, stored_len: len, counted_len: len };
         let roots = roots.iter().map(|root| root.as_ptr().addr()).collect();
         let evidence = graph_evidence(proof);
         Ok(Made::Part(self.stored(engine, roots, evidence, &stored, record, begin)))
     }
 
     /// Notes a part that was stored, and keeps it unless it serves one task.
-    fn stored(
+    pub(super) fn stored(
         &self,
         engine: &Engine,
         roots: Vec<usize>,
         evidence: Evidence,
-        stored: &StoredNumbers,
+        stored: &Stored,
         record: &Arc<Record>,
         begin: Instant,
     ) -> Arc<Part> {
@@ -308,7 +260,7 @@ fn stands_alone(py: Python<'_>, planned: &Planned) -> bool {
 }
 
 /// Returns what was stored, None if there was no memory for it, or the error.
-fn stored_or_out_of_memory<T>(
+pub(super) fn stored_or_out_of_memory<T>(
     stored: millpond_engine::Result<T>,
     record: &Record,
 ) -> PyResult<Option<T>> {

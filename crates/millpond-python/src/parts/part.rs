@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use super::record::Record;
 use crate::graph::Proof;
 use crate::items::Items;
+use crate::saved::Positions;
 use crate::witness::Witness;
 
 /// Bytes of an atom and of the reference that keeps it alive, about.
@@ -35,7 +36,7 @@ pub(crate) enum Evidence {
     /// Nothing: it serves one task.
     Once,
     /// A list or tuple of atoms; address and position of those that pickle memoizes.
-    Flat { is_list: bool, witness: Witness, memoized: HashMap<usize, u32> },
+    Flat { is_list: bool, witness: Witness, memoized: Positions },
     /// Any graph; address and number in pickle's memo of its nodes, made when first asked for.
     Graph { proof: Box<Proof>, memo: OnceLock<HashMap<usize, u32>> },
 }

@@ -8,13 +8,13 @@ use millpond_engine::TaskRef;
 
 use crate::buffers::{self, ResultHook};
 use crate::deliver::{
-    NUMBERS_SHIFT, RESULT_DIRECT, RESULT_ERROR, RESULT_LENT, RESULT_NUMBERS, RESULT_VALUE,
+    PACKED_SHIFT, RESULT_DIRECT, RESULT_ERROR, RESULT_LENT, RESULT_PACKED, RESULT_VALUE,
 };
 use crate::direct::{Encoder, NameCache};
 use crate::errors;
 use crate::items::Items;
 use crate::pack::{PLAIN_COUNT_MAX, Packer, is_plain};
-use crate::packed::pack_numbers;
+use crate::packed::{Referrers, are_texts, pack_numbers, pack_texts};
 use crate::parts::HEAVY_LEN_MIN;
 use crate::worker_parts::WorkerDesk;
 
@@ -32,21 +32,31 @@ pub(super) struct Codec {
     encoder: Encoder,
     pub(super) names: NameCache,
     pub(super) bytes: Vec<u8>,
-    /// The bits of the numbers that `bytes` hold.
-    numbers_kind: u32,
+    /// The bits of what is packed in `bytes`.
+    packed_kind: u32,
 }
 
 /// The largest buffer in bytes that is kept for the next task.
 const KEPT_LEN_MAX: usize = 1 << 20;
 
 impl Codec {
-    /// Packs a result that is a long list or tuple of numbers. Returns false for all else.
-    fn numbers(&mut self, value: &Bound<'_, PyAny>) -> bool {
+    /// Packs a result that is a long list or tuple of numbers or of short texts. Returns false for
+    /// all else.
+    fn pack(&mut self, value: &Bound<'_, PyAny>) -> bool {
         let Some(items) = Items::of(value).filter(|items| items.len() >= HEAVY_LEN_MIN) else {
             return false;
         };
-        let Some(kind) = pack_numbers(&items, &mut self.bytes) else { return false };
-        self.numbers_kind = kind.bits() as u32;
+        let kind = if are_texts(&items) {
+            let packed = pack_texts(&items, Referrers::None, &mut self.bytes);
+            packed.map(|packed| packed.kind)
+        } else {
+            pack_numbers(&items, &mut self.bytes)
+        };
+        let Some(kind) = kind else {
+            self.shrink();
+            return false;
+        };
+        self.packed_kind = kind.bits() as u32;
         true
     }
 
@@ -73,8 +83,8 @@ pub(super) fn send<'py>(
         {
             complete(desk, task, RESULT_DIRECT, &[], codec.encoder.bytes())
         }
-        Reply::Value(value) if packer.is_stock()? && codec.numbers(value) => {
-            let kind = RESULT_NUMBERS | codec.numbers_kind << NUMBERS_SHIFT;
+        Reply::Value(value) if packer.is_stock()? && codec.pack(value) => {
+            let kind = RESULT_PACKED | codec.packed_kind << PACKED_SHIFT;
             let told = complete(desk, task, kind, &[], &codec.bytes);
             codec.shrink();
             told
