@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+JOBS   ?= 2
 STAMP  := $(VENV)/.installed
 NATIVE := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 # The Rust tests of the engine need no Python; the binding is tested from Python.
@@ -53,9 +55,12 @@ test-models:
 	RUSTFLAGS='--cfg loom' cargo test --locked -p millpond-table --release --test loom --target-dir target/loom
 	RUSTFLAGS='--cfg shuttle' cargo test --locked -p millpond-table --release --test shuttle --target-dir target/shuttle
 
+# Two tests at a time, as most of them keep one core busy; the proofs of reliability have the machine
+# for themselves. With PYTEST_ARGS just what these name.
 test-python: build $(VENV)/.tools
-	MILLPOND_CONFORMANCE_PYTHONS="$$(sh tools/conformance_pythons.sh $(CURDIR))" \
-	  $(BIN)/python -m pytest $(PYTEST_ARGS)
+	export MILLPOND_CONFORMANCE_PYTHONS="$$(sh tools/conformance_pythons.sh $(CURDIR))" && \
+	$(if $(PYTEST_ARGS),$(PYTEST) $(PYTEST_ARGS),$(PYTEST) -n $(JOBS) --dist worksteal --ignore tests/reliability \
+	  && $(PYTEST) tests/reliability)
 
 lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are errors
 	cargo fmt --all --check
