@@ -19,6 +19,7 @@ from testkit import procfs
 GRACE_S = 5.0
 SHM = "/dev/shm"
 MEMFD = "memfd:millpond"
+OURS = ("millpond", "psm_", "pym-")
 
 ignored_pids: set[int] = set()
 """Processes of the test machinery itself: the watchdog adds its own."""
@@ -90,10 +91,10 @@ def mappings() -> Counter[str]:
 
 
 def shared_names() -> Counter[str]:
-    """Names in /dev/shm, but for the semaphores that any program's `multiprocessing` makes there: the
-    folder is the whole machine's, and Millpond makes none."""
+    """Names in /dev/shm that Millpond or `multiprocessing.shared_memory` could have made: the folder
+    is the whole machine's. Millpond makes none."""
     names = os.listdir(SHM) if os.path.isdir(SHM) else []
-    return Counter(name for name in names if not name.startswith("sem.mp-"))
+    return Counter(name for name in names if name.startswith(OURS))
 
 
 @dataclass(frozen=True)
