@@ -1,90 +1,29 @@
 """The kill storm: random workers are killed while tasks of all kinds run, and none is lost.
 
-The ledger judges what ran, not the pool. It also drives the killer: each kill is due at a random
-length of the ledger, so it falls at a random moment of the work, however fast the machine is.
+The ledger judges what ran, not the pool. It also drives the killer.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import millpond
 import pytest
 from testkit.forms import by_form, seeded
+from testkit.killer import Killer, marks
 from testkit.ledger import Ledger, wait_until
-from testkit.pools import pids_of, running, workers_of
+from testkit.pools import pids_of, running
 from testkit.work import journalled_square
 
 TASKS = by_form(5_000, 100_000)
 KILLS = by_form(100, 1_000)
 WORKERS = 8
 BATCH = 500
-LOOK_S = 0.0005
-
-
-@dataclass
-class Progress:
-    """What the ledger tells so far, read piece by piece: it grows to many megabytes."""
-
-    ledger: Ledger
-    lines: int = 0
-    pids: set[int] = field(default_factory=set)
-    _at: int = 0
-
-    def look(self) -> None:
-        with open(self.ledger.path, "rb") as file:
-            file.seek(self._at)
-            new = file.read()
-        # A reader, unlike a writer, may meet half a line.
-        new = new[: new.rfind(b"\n") + 1]
-        for line in new.splitlines():
-            self.pids.add(int(line.split(b"\t")[2]))
-            self.lines += 1
-        self._at += len(new)
-
-
-class Killer(threading.Thread):
-    """Kills a random worker each time that the ledger has grown to the next mark.
-
-    The victim has begun a task, so it is one whose start succeeded, which is what the pool counts
-    as a death; and no worker is killed twice.
-    """
-
-    def __init__(self, pool: millpond.Pool, ledger: Ledger, random: Random) -> None:
-        super().__init__(name="killer")
-        self._pool = pool
-        self._random = random
-        self._progress = Progress(ledger)
-        self._marks = sorted(random.sample(range(2 * TASKS * 9 // 10), KILLS))
-        self._stopped = threading.Event()
-        self.victims: list[int] = []
-
-    def run(self) -> None:
-        for mark in self._marks:
-            while self._progress.lines < mark or not (candidates := self._candidates()):
-                self._progress.look()
-                if self._stopped.wait(LOOK_S):
-                    return
-            victim = self._random.choice(candidates)
-            self.victims.append(victim)
-            os.kill(victim, signal.SIGKILL)
-
-    def _candidates(self) -> list[int]:
-        """A worker that was never killed is neither a zombie nor anybody else by now."""
-        seen = self._progress.pids.difference(self.victims)
-        return sorted(seen.intersection(worker.pid for worker in workers_of(self._pool)))
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join()
 
 
 @dataclass
@@ -142,7 +81,7 @@ def test_a_storm_of_kills_loses_no_task_and_does_none_twice(tmp_path: Path) -> N
     asked = 0
     random = seeded()
     with running(WORKERS) as pool:
-        killer = Killer(pool, ledger, random)
+        killer = Killer(pool, ledger, marks(random, TASKS, KILLS))
         killer.start()
         try:
             while asked < TASKS or len(killer.victims) < KILLS:

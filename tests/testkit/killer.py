@@ -1,0 +1,82 @@
+"""The killer: a thread that kills workers while they work.
+
+The ledger drives it: each kill is due at a random length of the ledger, so it falls at a random
+moment of the work, however fast the machine is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass, field
+from random import Random
+
+import millpond
+
+from testkit.ledger import Ledger
+from testkit.pools import workers_of
+
+LOOK_S = 0.0005
+
+
+def marks(random: Random, tasks: int, kills: int) -> list[int]:
+    """Lengths of the ledger at which a kill is due: two lines a task, and none near the end."""
+    return sorted(random.sample(range(2 * tasks * 9 // 10), kills))
+
+
+@dataclass
+class Progress:
+    """What the ledger tells so far, read piece by piece: it grows to many megabytes."""
+
+    ledger: Ledger
+    lines: int = 0
+    pids: set[int] = field(default_factory=set)
+    _at: int = 0
+
+    def look(self) -> None:
+        with open(self.ledger.path, "rb") as file:
+            file.seek(self._at)
+            new = file.read()
+        # A reader, unlike a writer, may meet half a line.
+        new = new[: new.rfind(b"\n") + 1]
+        for line in new.splitlines():
+            self.pids.add(int(line.split(b"\t")[2]))
+            self.lines += 1
+        self._at += len(new)
+
+
+class Killer(threading.Thread):
+    """Kills a random worker each time that the ledger has grown to the next mark.
+
+    The victim has begun a task, so it is one whose start succeeded, which is what the pool counts
+    as a death; and no worker is killed twice.
+    """
+
+    def __init__(self, pool: millpond.Pool, ledger: Ledger, marks: list[int]) -> None:
+        super().__init__(name="killer")
+        self._pool = pool
+        self._random = Random(sum(marks))
+        self._progress = Progress(ledger)
+        self._marks = marks
+        self._stopped = threading.Event()
+        self.victims: list[int] = []
+
+    def run(self) -> None:
+        for mark in self._marks:
+            while self._progress.lines < mark or not (candidates := self._candidates()):
+                self._progress.look()
+                if self._stopped.wait(LOOK_S):
+                    return
+            victim = self._random.choice(candidates)
+            self.victims.append(victim)
+            os.kill(victim, signal.SIGKILL)
+
+    def _candidates(self) -> list[int]:
+        """A worker that was never killed is neither a zombie nor anybody else by now."""
+        seen = self._progress.pids.difference(self.victims)
+        return sorted(seen.intersection(worker.pid for worker in workers_of(self._pool)))
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
