@@ -6,6 +6,7 @@ import pickle
 from types import MethodType
 from typing import Any
 
+import numpy as np
 from exactness.graph_material import (
     Child,
     MySet,
@@ -37,6 +38,7 @@ graphs = st.recursive(
         st.builds(Pair, inner, inner),
         st.builds(lambda a: Child(a=a).method, inner),
         st.binary(max_size=4).map(bytearray),
+        st.binary(max_size=4).map(lambda raw: np.frombuffer(bytearray(raw), "u1")),
     ),
     max_leaves=25,
 )
@@ -61,7 +63,7 @@ def picture(root: Any) -> tuple[list[Any], list[Any]]:
             children = [*node, *([vars(node)] if type(node) is MySet else [])]
         elif type(node) is MethodType:
             children = [node.__self__]
-        elif type(node) is bytearray:
+        elif type(node) in (bytearray, np.ndarray):
             rows.append(bytes(node))
         elif isinstance(node, Slots):
             children = [node.x, node.y]
@@ -75,7 +77,7 @@ def picture(root: Any) -> tuple[list[Any], list[Any]]:
 
 def containers(root: Any) -> list[Any]:
     _, held = picture(root)
-    kinds = (list, dict, set, bytearray, Plain, Point, Slots)
+    kinds = (list, dict, set, bytearray, np.ndarray, Plain, Point, Slots)
     unique = {id(one): one for one in [root, *held] if isinstance(one, kinds)}
     return list(unique.values())
 
@@ -89,6 +91,8 @@ def mutate(node: Any, value: Any, others: list[Any]) -> None:
         node.symmetric_difference_update({7})
     elif isinstance(node, bytearray):
         node.append(1)
+    elif isinstance(node, np.ndarray):
+        node += 1
     elif isinstance(node, Slots | Point):
         node.x = value
     else:

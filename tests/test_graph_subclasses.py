@@ -84,6 +84,19 @@ class MyBytes(bytes):
     pass
 
 
+class MyComplex(complex):
+    pass
+
+
+class MyByteArray(bytearray):
+    pass
+
+
+class ByteArrayWithInit(bytearray):
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+
+
 class Mixin:
     def more(self) -> int:
         return 1
@@ -141,6 +154,10 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "sets": lambda: [MySet([1, "a"]), MyFrozenSet([(1, 2)]), MySet()],
     "a set with attributes": lambda: with_attribute(MySet([1])),
     "values": lambda: [MyInt(7), MyInt(-(10**40)), MyFloat(1.5), MyText("é\ud800"), MyBytes(b"x")],
+    "byte arrays and complexes": lambda: [
+        *(MyByteArray(b"abc"), MyByteArray(), with_attribute(MyByteArray(bytes(99)))),
+        *(MyComplex(1, -0.0), MyComplex("nan+infj"), with_attribute(MyComplex(1))),
+    ],
     "other floats": lambda: [MyFloat("nan"), MyFloat("-0.0"), MyFloat("inf"), MyFloat(0)],
     "values with attributes": lambda: [with_attribute(MyInt(1)), with_attribute(MyText("x"))],
     "empty values": lambda: [MyInt(), MyFloat(), MyText(), MyBytes(), Mixed(3)],
@@ -173,6 +190,13 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "a member": (lambda: MySet([1]), lambda r: r.add(2)),
     "a set's attribute": (lambda: MySet([1]), lambda r: setattr(r, "x", 1)),
     "a value": (lambda: [MyInt(1)], lambda r: r.__setitem__(0, MyInt(2))),
+    "a byte": (lambda: MyByteArray(b"abc"), lambda r: r.__setitem__(0, 0)),
+    "a byte array's length": (lambda: MyByteArray(b"abc"), lambda r: r.append(0)),
+    "a byte array's attribute": (lambda: MyByteArray(b"abc"), lambda r: setattr(r, "x", 1)),
+    "a complex": (
+        lambda: [MyComplex(1, 0.0)],
+        lambda r: r.__setitem__(0, MyComplex(1, -0.0)),
+    ),
     "a value's attribute": (lambda: MyFloat(1), lambda r: setattr(r, "x", 1)),
     "a value's class": (lambda: [MyText("x")], lambda r: r.__setitem__(0, "x")),
     "a method's instance": (with_method, lambda r: r[0].parts.append(1)),
@@ -198,6 +222,10 @@ TRACES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "a count that came and went": (
         lambda: collections.Counter("ab"),
         lambda r: (r.update("z"), r.pop("z")),
+    ),
+    "a byte array's memory": (
+        lambda: [MyByteArray(b"abc")],
+        lambda r: KEPT.append(memoryview(r[0])),
     ),
     "a weak reference": (lambda: [MySet([1])], lambda r: KEPT.append(weakref.ref(r[0]))),
     "a value that is kept": (lambda: [MyInt(10**9)], lambda r: KEPT.append(r[0])),
@@ -230,6 +258,7 @@ def test_a_worker_notices_what_leaves_a_trace(trace: str) -> None:
         (MyFloat("nan"), MyFloat(struct.unpack("d", struct.pack("q", -1))[0])),
         (MyText("ab"), MyText("ac")),
         (MyBytes(b"ab"), MyBytes(b"ac")),
+        (MyComplex(0.0), MyComplex(-0.0)),
     ],
 )
 def test_another_value_at_the_same_address_is_another(
@@ -264,6 +293,7 @@ OPAQUE: dict[str, Callable[[], Any]] = {
     "a counter with an attribute": lambda: with_attribute(collections.Counter("a")),
     "a set with its own init": lambda: SetWithInit([1]),
     "a set that iterates in its own way": lambda: SetThatIterates([1]),
+    "a byte array with its own init": lambda: ByteArrayWithInit(b"ab"),
     "a class's method": lambda: Worker.of_class,
     "a method by another name": lambda: renamed_method(),
     "a method that an attribute hides": lambda: hidden_method(),

@@ -65,6 +65,14 @@ class Text(str):
     """A text with a dict of its own."""
 
 
+class Blob(bytearray):
+    """A byte array with a dict of its own."""
+
+
+class Phase(complex):
+    """A complex with a dict of its own."""
+
+
 class Owner(Holder):
     """One with a method."""
 
@@ -136,6 +144,12 @@ BULKS: dict[str, Callable[[int], list[Any]]] = {
     "counters": lambda n: [Counter({"a": i, i: 1}) for i in range(n)],
     "sets of a class": lambda n: [Members([i, f"{i}"]) for i in range(n)],
     "values of a class": lambda n: [[Number(i), Text(i)] for i in range(n)],
+    "more values of a class": lambda n: [[Blob(b"%d" % i), Phase(i, -i)] for i in range(n)],
+    "small numpy arrays": lambda n: [np.arange(9.0) + i for i in range(n)],
+    "numpy scalars": lambda n: [(np.float64, np.int32, np.bool_)[i % 3](i) for i in range(n)],
+    "keys of numpy and dates": lambda n: [
+        {np.int64(i): [i], datetime.date.fromordinal(i + 1): i} for i in range(n)
+    ],
     "methods": _methods,
     "deep": _deep,
     "shared lists": _shared,
@@ -157,6 +171,9 @@ WEIGHTS = {
     "named tuples": 4,
     "counters": 5,
     "values of a class": 3,
+    "more values of a class": 3,
+    "small numpy arrays": 2,
+    "keys of numpy and dates": 5,
     "methods": 4,
     "typed arrays": 2,
     "times": 3,

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from testkit.oracle import Pool
 from testkit.pools import running
@@ -75,6 +76,10 @@ class Number(int):
 
 
 class Text(str):
+    pass
+
+
+class Blob(bytearray):
     pass
 
 
@@ -149,6 +154,14 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "counters": lambda: {x: collections.Counter({x: 1}) for x in range(SIZE)},
     "sets of a class": lambda: [Members([x, str(x)]) for x in range(SIZE)],
     "values of a class": lambda: [[Number(x), Text(x)] for x in range(SIZE)],
+    "byte arrays of a class": lambda: [[Blob(b"%d" % x), x] for x in range(SIZE)],
+    "small numpy arrays": lambda: {f"k{x}": np.full(3, x) for x in range(SIZE)},
+    "numpy arrays on bytes": lambda: [[np.full(300, x), x] for x in range(SIZE // 10)],
+    "numpy scalars": lambda: [np.float64(x) for x in range(3 * SIZE)],
+    "keys of numpy and dates": lambda: {
+        **{np.int32(x): [x] for x in range(SIZE)},
+        **{datetime.date.fromordinal(x + 1): {x} for x in range(SIZE)},
+    },
     "methods": lambda: [[node, node.method] for node in map(Node, range(SIZE))],
     "times with a zone": lambda: [
         [datetime.datetime.fromtimestamp(x, datetime.UTC), x] for x in range(SIZE)
@@ -174,7 +187,8 @@ def first_list(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         inner = next((v for v in value.values() if not isinstance(v, int | str)), None)
     elif isinstance(value, list | tuple):
-        inner = next((v for v in value if isinstance(v, list | dict | tuple | Node | Point)), None)
+        kinds = (list, dict, tuple, Node, Point, np.ndarray)
+        inner = next((v for v in value if isinstance(v, kinds)), None)
     elif isinstance(value, Node):
         inner = value.tags
     elif isinstance(value, Point):
@@ -190,6 +204,8 @@ def spoil(x: Any, data: Any = None) -> str:
     inner = first_list(data)
     if isinstance(inner, list):
         inner.append("spoilt")
+    elif isinstance(inner, np.ndarray):
+        inner += 1
     elif isinstance(inner, dict | Node | Point):
         (inner if isinstance(inner, dict) else vars(inner))["spoilt"] = x
     elif isinstance(data, collections.deque | array.array | bytearray):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -72,6 +74,8 @@ def another(atom: Any) -> Any:
             return b"".join([atom[:1], atom[1:]])
         case str():
             return "".join([atom[:1], atom[1:]])
+        case np.generic():
+            return pickle.loads(pickle.dumps(atom))
     return type(atom)(repr(atom))
 
 

@@ -8,14 +8,18 @@ import decimal
 import gc
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from millpond import _native
 
 
 class Plain:
     def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
+
+    def method(self) -> None:
+        pass
 
 
 class Slots:
@@ -29,6 +33,19 @@ class Slots:
 class Frozen:
     x: Any
     y: Any
+
+
+class Row(NamedTuple):
+    a: Any
+    b: Any
+
+
+class Blob(bytearray):
+    pass
+
+
+class Text(str):
+    pass
 
 
 def function() -> None:
@@ -46,6 +63,9 @@ MAKERS: list[Callable[[], Any]] = [
     lambda: [Frozen(5, {"x": 6})],
     lambda: [function, Plain, int],
     lambda: [datetime.date(2026, 11, 23), decimal.Decimal("1.5")],
+    lambda: [Row(1, [2]), Blob(b"abc"), Blob(), Text("text"), Plain(a=1).method],
+    lambda: [np.arange(5), np.arange(500), np.ones((3, 4), order="F"), np.zeros(0), np.array(1)],
+    lambda: {np.int64(x): np.full(3, x / 2) for x in range(500)},
     lambda: list(range(3000)),
     lambda: {str(x): [x] for x in range(2000)},
 ]

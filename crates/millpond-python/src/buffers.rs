@@ -24,4 +24,4 @@ pub(crate) use kept::Kept;
 pub(crate) use leases::{BufferId, Leases, stored_buffer};
 pub(crate) use lent::{Arrivals, array_died, lent_array, lent_buffer, sweep};
 pub(crate) use result::ResultHook;
-pub(crate) use source::is_array_of_atoms;
+pub(crate) use source::{is_array_of_atoms, plain_item_len};

@@ -10,6 +10,7 @@ mod classes;
 mod containers;
 mod layout;
 mod methods;
+mod numpy;
 mod standard;
 mod stock;
 mod tape;

@@ -74,22 +74,28 @@ pub(crate) fn is_array_of_atoms(object: &Bound<'_, PyAny>) -> bool {
     is_array
         && Names::get(py)
             .is_ok_and(|names| !names.is_registered(&object.get_type()).unwrap_or(true))
-        && is_of_atoms(object).unwrap_or(false)
-        && has_bare_dtype(object).unwrap_or(false)
+        && object
+            .getattr(pyo3::intern!(py, "dtype"))
+            .is_ok_and(|dtype| plain_item_len(&dtype).is_some())
 }
 
-/// Tells whether a dtype brings no objects of the user's along, which would be pickled with it.
-fn has_bare_dtype(array: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = array.py();
-    let dtype = array.getattr(pyo3::intern!(py, "dtype"))?;
+/// Returns the bytes of an item, if the dtype is one of numbers, times or texts of fixed length, and
+/// brings no objects of the user's along, which would be pickled with it.
+pub(crate) fn plain_item_len(dtype: &Bound<'_, PyAny>) -> Option<usize> {
+    let is_plain = is_of_atoms(dtype).ok()? && is_bare(dtype).ok()?;
+    let len = dtype.getattr(pyo3::intern!(dtype.py(), "itemsize")).ok()?.extract().ok()?;
+    is_plain.then_some(len)
+}
+
+fn is_bare(dtype: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = dtype.py();
     // Titles of fields may be any objects, and fields have dtypes of their own.
     Ok(dtype.getattr(pyo3::intern!(py, "metadata"))?.is_none()
         && dtype.getattr(pyo3::intern!(py, "fields"))?.is_none())
 }
 
-fn is_of_atoms(array: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = array.py();
-    let dtype = array.getattr(pyo3::intern!(py, "dtype"))?;
+fn is_of_atoms(dtype: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = dtype.py();
     let kind: char = dtype.getattr(pyo3::intern!(py, "kind"))?.extract()?;
     Ok("biufcSUVmM".contains(kind)
         && !dtype.getattr(pyo3::intern!(py, "hasobject"))?.is_truthy()?)
@@ -143,7 +149,7 @@ impl<'py> Source<'py> {
         }
         let dtype = array.getattr(pyo3::intern!(py, "dtype"))?;
         // Bytes in another order are swapped when they are loaded, into memory of the array's own.
-        if !is_of_atoms(array)? || !dtype.getattr(pyo3::intern!(py, "isnative"))?.is_truthy()? {
+        if !is_of_atoms(&dtype)? || !dtype.getattr(pyo3::intern!(py, "isnative"))?.is_truthy()? {
             return Ok(None);
         }
         let interface = array.getattr(pyo3::intern!(py, "__array_interface__"))?;

@@ -104,7 +104,7 @@ pub(crate) fn attribute<'py>(
 }
 
 /// The modules have versions of these types in Python, too, for interpreters without those in C.
-fn is_in_c(class: &Bound<'_, PyType>) -> bool {
+pub(super) fn is_in_c(class: &Bound<'_, PyType>) -> bool {
     // SAFETY: the type is alive as long as the borrow.
     let raw = unsafe { &*class.as_type_ptr() };
     raw.tp_flags & IMMUTABLE != 0 && raw.tp_weaklistoffset == 0 && raw.tp_dictoffset == 0

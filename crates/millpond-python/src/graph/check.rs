@@ -9,6 +9,7 @@ use super::atoms::KnownAtoms;
 use super::classes::{Base, Class};
 use super::layout;
 use super::methods::Method;
+use super::numpy;
 use super::standard::{self, StandardTypes};
 use super::tape::{HEAD_LEN, KIND_BITS, Kind, Proof, Side};
 use super::values;
@@ -28,6 +29,7 @@ impl Proof {
             && self.roots.iter().zip(roots).all(|(&known, root)| known == root.as_ptr().addr())
             && (self.side == Side::Parent || self.atom_roots == atom_roots(roots))
             && self.known_atoms.are_same(&KnownAtoms::of(py, names))
+            && self.numpy.are_same(py, names)
             && {
                 let standard = StandardTypes::of(py, names);
                 self.standard.are_same(&standard) && self.nodes_hold(py, names, &standard)
@@ -159,6 +161,10 @@ impl Proof {
                             self.is_same_class(&object.get_type(), *first)
                         }) && self.is_same_instance(&object, *first, children)
                     }
+                    Kind::NumpyArray => {
+                        let known = &self.bytes[*second..second + first];
+                        numpy::is_same_array(node, self.side, children, known)
+                    }
                     Kind::Named => {
                         let object = Bound::from_borrowed_ptr(py, node);
                         let (module, name) = &self.names[children[0]];
@@ -231,7 +237,12 @@ impl Proof {
                     }
                     Base::Dict | Base::Counter => is_same_dict(object.as_ptr(), items),
                     Base::Set => are_same_places(layout::set_table(object.as_ptr()), items),
-                    Base::Int | Base::Float | Base::Str | Base::Bytes => {
+                    Base::Int
+                    | Base::Float
+                    | Base::Complex
+                    | Base::Str
+                    | Base::Bytes
+                    | Base::ByteArray => {
                         // The proof holds the copy.
                         let copy = std::ptr::with_exposed_provenance_mut(items[0]);
                         values::is_same(object.py(), object.as_ptr(), class.base, copy)

@@ -8,7 +8,8 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+    PyByteArray, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
+    PyTuple, PyType,
 };
 
 use super::stock::Stock;
@@ -45,8 +46,10 @@ pub(super) enum Base {
     Set,
     Int,
     Float,
+    Complex,
     Str,
     Bytes,
+    ByteArray,
 }
 
 impl Base {
@@ -58,6 +61,7 @@ impl Base {
             Self::Dict => &["items", "__setitem__"],
             // They are pickled as the call of their class with a list of their members.
             Self::Set => &["__init__", "__iter__", "__len__", "__length_hint__"],
+            Self::ByteArray => &["__init__"],
             Self::NamedTuple => &["__iter__", "__len__", "__length_hint__"],
             _ => &[],
         }
@@ -193,7 +197,7 @@ pub(super) fn body_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyDi
 }
 
 /// The built-in types on which classes are known.
-fn built_in(py: Python<'_>) -> [(Bound<'_, PyType>, Base); 9] {
+fn built_in(py: Python<'_>) -> [(Bound<'_, PyType>, Base); 11] {
     [
         (py.get_type::<PyList>(), Base::List),
         (py.get_type::<PyTuple>(), Base::Tuple),
@@ -202,8 +206,10 @@ fn built_in(py: Python<'_>) -> [(Bound<'_, PyType>, Base); 9] {
         (py.get_type::<PyFrozenSet>(), Base::Set),
         (py.get_type::<PyInt>(), Base::Int),
         (py.get_type::<PyFloat>(), Base::Float),
+        (py.get_type::<PyComplex>(), Base::Complex),
         (py.get_type::<PyString>(), Base::Str),
         (py.get_type::<PyBytes>(), Base::Bytes),
+        (py.get_type::<PyByteArray>(), Base::ByteArray),
     ]
 }
 

@@ -83,7 +83,7 @@ fn check(py: Python<'_>) -> PyResult<bool> {
 pub(super) const BASE_STATE_LEN: usize = 2;
 
 /// What an instance of a built-in type's subclass has beside items, dict and slots: on a worker's side
-/// the allocated length of a list, and a dict's table; on both what a set's table does not show.
+/// the allocated length of a list or a byte array and the latter's exports, and a dict's table; on both what a set's table does not show.
 ///
 /// # Safety
 /// `node` is a live instance of a class on this base.
@@ -101,6 +101,10 @@ pub(super) unsafe fn base_state(
             (Side::Worker, Base::Dict | Base::Counter) => {
                 let (keys, entries) = dict_table(node);
                 [keys, entries]
+            }
+            (Side::Worker, Base::ByteArray) => {
+                let array = &*node.cast::<ffi::PyByteArrayObject>();
+                [array.ob_alloc as usize, array.ob_exports as usize]
             }
             (_, Base::Set) => set_state(node),
             _ => [0, 0],

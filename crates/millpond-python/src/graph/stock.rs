@@ -11,6 +11,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
 
+use super::numpy;
+
 /// The most fields of a named tuple that is known.
 const FIELD_COUNT_MAX: usize = 32;
 
@@ -34,13 +36,14 @@ pub(super) struct Stock {
 
 static STOCK: PyOnceLock<Option<Stock>> = PyOnceLock::new();
 
-/// Finds out what the known classes of `collections` look like, once in a process. This runs Python, so
-/// it is called before a walk: one in a process that has not called it takes them for unknown classes.
-/// Returns whether this was the first call.
+/// Finds out what the known classes of `collections` and numpy look like, once in a process. This runs
+/// Python, so it is called before a walk: one in a process that has not called it takes them for
+/// unknown classes. Returns whether it has run Python now.
 pub(crate) fn prepare(py: Python<'_>) -> bool {
+    let has_run = numpy::prepare(py);
     let is_first = STOCK.get(py).is_none();
     STOCK.get_or_init(py, || Stock::find(py).ok());
-    is_first
+    has_run || is_first
 }
 
 impl Stock {

@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 
 use super::atoms::KnownAtoms;
 use super::classes::Class;
+use super::numpy::NumpyTypes;
 use super::standard::StandardTypes;
 
 /// Whose graph it is.
@@ -50,6 +51,8 @@ pub(super) enum Kind {
     Member,
     /// A bound method of an instance in the graph, which pickle finds by its name in the instance.
     Method,
+    /// A small array of numpy's.
+    NumpyArray,
 }
 
 impl Kind {
@@ -68,6 +71,7 @@ impl Kind {
             11 => Self::Partial,
             12 => Self::Member,
             13 => Self::Method,
+            14 => Self::NumpyArray,
             _ => Self::Named,
         }
     }
@@ -88,7 +92,7 @@ pub(crate) struct Proof {
     pub(super) tape: Vec<usize>,
     /// References to atoms, one for each place that holds one.
     pub(super) atoms: Vec<*mut ffi::PyObject>,
-    /// Contents of byte arrays and arrays, one behind the other.
+    /// Contents of byte arrays, arrays and numpy's arrays, one behind the other.
     pub(super) bytes: Vec<u8>,
     pub(super) classes: Vec<Class>,
     /// Module and name of each named node.
@@ -102,6 +106,7 @@ pub(crate) struct Proof {
     pub(super) atom_roots: Vec<(usize, usize)>,
     pub(super) known_atoms: KnownAtoms,
     pub(super) standard: StandardTypes,
+    pub(super) numpy: NumpyTypes,
     pub(super) node_count: usize,
     addresses: OnceLock<Vec<usize>>,
 }
@@ -127,6 +132,7 @@ impl Proof {
             atom_roots: Vec::new(),
             known_atoms: KnownAtoms::default(),
             standard: StandardTypes::default(),
+            numpy: NumpyTypes::default(),
             node_count: 0,
             addresses: OnceLock::new(),
         }

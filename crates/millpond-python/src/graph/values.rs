@@ -1,4 +1,4 @@
-//! Values of instances of `int`, `float`, `str` and `bytes` subclasses.
+//! Values of instances of `int`, `float`, `complex`, `str`, `bytes` and `bytearray` subclasses.
 #![allow(unsafe_code, reason = "the built-in types' own functions are called, past any subclass")]
 
 use pyo3::ffi;
@@ -27,6 +27,14 @@ pub(super) unsafe fn copy_of(
             Base::Str => ffi::PyUnicode_FromObject(node),
             Base::Bytes => {
                 ffi::PyBytes_FromStringAndSize(ffi::PyBytes_AS_STRING(node), ffi::Py_SIZE(node))
+            }
+            Base::Complex => ffi::PyComplex_FromCComplex(ffi::PyComplex_AsCComplex(node)),
+            Base::ByteArray => {
+                let bytes = bytes_of(node);
+                ffi::PyBytes_FromStringAndSize(
+                    bytes.as_ptr().cast(),
+                    bytes.len() as ffi::Py_ssize_t,
+                )
             }
             _ => std::ptr::null_mut(),
         };
@@ -71,7 +79,33 @@ pub(super) unsafe fn is_same(
                 };
                 bytes(node) == bytes(copy)
             }
+            Base::Complex => {
+                let bits = |complex| {
+                    let value = ffi::PyComplex_AsCComplex(complex);
+                    [value.real.to_bits(), value.imag.to_bits()]
+                };
+                bits(node) == bits(copy)
+            }
+            Base::ByteArray => {
+                let start = ffi::PyBytes_AS_STRING(copy).cast::<u8>();
+                bytes_of(node) == std::slice::from_raw_parts(start, ffi::Py_SIZE(copy) as usize)
+            }
             _ => false,
+        }
+    }
+}
+
+/// # Safety
+/// `node` is a live `bytearray`, or of a subclass, and nothing changes it meanwhile.
+unsafe fn bytes_of<'a>(node: *mut ffi::PyObject) -> &'a [u8] {
+    // SAFETY: the caller's duty.
+    unsafe {
+        match ffi::Py_SIZE(node) as usize {
+            0 => &[],
+            len => {
+                let start = (*node.cast::<ffi::PyByteArrayObject>()).ob_start;
+                std::slice::from_raw_parts(start.cast::<u8>().cast_const(), len)
+            }
         }
     }
 }

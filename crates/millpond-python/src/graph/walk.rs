@@ -57,7 +57,7 @@ impl Hasher for AddressHasher {
 pub(super) type Addresses = HashSet<usize, BuildHasherDefault<AddressHasher>>;
 
 pub(super) struct Walk<'py> {
-    py: Python<'py>,
+    pub(super) py: Python<'py>,
     atoms: KnownAtoms,
     pub(super) standard: StandardTypes,
     pub(super) names: &'static Names,
@@ -113,7 +113,7 @@ impl<'py> Walk<'py> {
     pub(super) unsafe fn child(&mut self, child: *mut ffi::PyObject) -> Result<(), Opaque> {
         // SAFETY: the caller gives a live object.
         unsafe {
-            if is_atom(child) || self.atoms.contain(self.py, child) {
+            if is_atom(child) || self.is_known_atom(child) {
                 ffi::Py_INCREF(child);
                 self.proof.atoms.push(child);
             } else if self.visited.insert(child.addr()) {
@@ -121,6 +121,18 @@ impl<'py> Walk<'py> {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether an object is an atom of the standard library's or of numpy's.
+    ///
+    /// # Safety
+    /// `object` is alive.
+    unsafe fn is_known_atom(&mut self, object: *mut ffi::PyObject) -> bool {
+        // SAFETY: the caller's duty.
+        unsafe {
+            self.atoms.contain(self.py, object)
+                || self.proof.numpy.is_scalar(self.py, self.names, object)
+        }
     }
 
     pub(super) fn head(
@@ -196,6 +208,9 @@ impl<'py> Walk<'py> {
                 self.proof.tape.push(at);
                 return Ok(());
             }
+            if self.proof.numpy.is_array(self.py, self.names, node) {
+                return self.numpy_array(node);
+            }
             if let Some(kind) = self.standard.kind_of(&object) {
                 return self.standard(&object, kind);
             }
@@ -263,17 +278,17 @@ impl<'py> Walk<'py> {
     }
 
     /// Makes sure that nothing of the user's runs when a key or member is hashed and compared.
-    pub(super) unsafe fn hashed(&self, key: *mut ffi::PyObject) -> Result<(), Opaque> {
+    pub(super) unsafe fn hashed(&mut self, key: *mut ffi::PyObject) -> Result<(), Opaque> {
         // SAFETY: the caller gives a live object, which holds its items.
         unsafe {
-            if is_atom(key) {
+            if is_atom(key) || self.is_known_atom(key) {
                 return Ok(());
             }
             if ffi::PyTuple_CheckExact(key) != 0 {
                 let tuple = key.cast::<ffi::PyTupleObject>();
                 let items = (&raw mut (*tuple).ob_item).cast();
                 for &item in slice_of(items, ffi::Py_SIZE(key) as usize) {
-                    if !is_atom(item) {
+                    if !is_atom(item) && !self.is_known_atom(item) {
                         return Err(Opaque("a key is no atom and no flat tuple".to_owned()));
                     }
                 }
@@ -357,7 +372,18 @@ impl<'py> Walk<'py> {
                 Base::Object => {}
                 Base::List | Base::Tuple | Base::NamedTuple => self.each(items_of(node, base))?,
                 Base::Set => self.members(layout::set_table(node))?,
-                Base::Int | Base::Float | Base::Str | Base::Bytes => {
+                Base::Int
+                | Base::Float
+                | Base::Complex
+                | Base::Str
+                | Base::Bytes
+                | Base::ByteArray => {
+                    if base == Base::ByteArray
+                        && self.proof.side == Side::Worker
+                        && (*node.cast::<ffi::PyByteArrayObject>()).ob_exports != 0
+                    {
+                        return Err(Opaque("a bytearray is exported".to_owned()));
+                    }
                     let value = values::copy_of(self.py, node, base)
                         .ok_or_else(|| Opaque("a value could not be copied".to_owned()))?;
                     // The proof takes a reference of its own.

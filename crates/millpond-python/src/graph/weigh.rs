@@ -1,6 +1,7 @@
 //! How heavy an object is, told without walking all of it.
 #![allow(unsafe_code, reason = "CPython's own structures are read")]
 
+use millpond_engine::BUFFER_LEN_MIN;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType};
@@ -42,8 +43,8 @@ struct Look<'py> {
     py: Python<'py>,
     count: usize,
     enough: usize,
-    /// The types of deques and arrays, once an object was met that may be one.
-    standard: Option<[Option<Py<PyType>>; 2]>,
+    /// The types of deques, arrays and numpy's arrays, once an object was met that may be one.
+    standard: Option<[Option<Py<PyType>>; 3]>,
     stack: Vec<*mut ffi::PyObject>,
     visited: Addresses,
 }
@@ -92,9 +93,10 @@ impl Look<'_> {
                 }
                 return;
             }
-            if ffi::Py_TYPE(node) == &raw mut ffi::PyByteArray_Type {
+            if ffi::PyByteArray_Check(node) != 0 || ffi::PyBytes_Check(node) != 0 {
                 self.count += ffi::Py_SIZE(node) as usize / TEXT_LEN;
-                return;
+            } else if ffi::PyUnicode_Check(node) != 0 {
+                self.count += ffi::PyUnicode_GET_LENGTH(node) as usize / TEXT_LEN;
             }
             if let Some(weight) = self.weight_of_standard(node) {
                 self.count += weight;
@@ -284,15 +286,15 @@ pub(crate) fn is_simple(objects: &[&Bound<'_, PyAny>], apart: &[Bound<'_, PyAny>
 }
 
 impl Look<'_> {
-    /// Returns what a deque or an array weighs; `None` for all else.
+    /// Returns what a deque, an array or one of numpy's weighs; `None` for all else.
     ///
     /// # Safety
     /// `object` is alive.
     unsafe fn weight_of_standard(&mut self, object: *mut ffi::PyObject) -> Option<usize> {
         let py = self.py;
         // Many small instances may be met in one look.
-        let [deque, array] = self.standard.get_or_insert_with(|| {
-            [("collections", "deque"), ("array", "array")]
+        let [deque, array, numpy_array] = self.standard.get_or_insert_with(|| {
+            [("collections", "deque"), ("array", "array"), ("numpy", "ndarray")]
                 .map(|(module, name)| imported(py, module, name).map(Bound::unbind))
         });
         // SAFETY: the caller's duty.
@@ -305,6 +307,11 @@ impl Look<'_> {
         if is(array) {
             let item_len = object.getattr(pyo3::intern!(py, "itemsize")).ok()?;
             return Some(object.len().ok()? * item_len.extract::<usize>().ok()? / TEXT_LEN);
+        }
+        if is(numpy_array) {
+            let len: usize = object.getattr(pyo3::intern!(py, "nbytes")).ok()?.extract().ok()?;
+            // A larger one is no part of a graph: it crosses as a buffer.
+            return Some(if len < BUFFER_LEN_MIN { len / TEXT_LEN } else { 0 });
         }
         None
     }
