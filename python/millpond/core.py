@@ -128,11 +128,23 @@ class Core:
         if not leads_soon:
             self.refill_soon()
 
-    def submit_fed(self, job: _native.Job, iterable: Iterable[Any], chunk_len: int) -> None:
-        """Queue a job whose iterable needs a thread of its own to draw it."""
+    def submit_fed(self, result: Result, iterable: Iterable[Any], chunk_len: int) -> None:
+        """Queue a job whose iterable needs a thread of its own to draw it.
+
+        Raises:
+            RuntimeError: If the system denies the thread; the job is forgotten then, for a pool that
+                waited for its end would never end.
+        """
+        job = result._native
         feeder = Feeder(self, job, iterable, chunk_len)
         self.feeders[job] = feeder
-        feeder.start()
+        try:
+            feeder.start()
+        except BaseException:
+            del self.feeders[job]
+            self.cache.pop(result._job, None)
+            job.forget_owner()
+            raise
         self.submit(job, leads_soon=False)
 
     def feeder_ended(self, job: _native.Job, feeder: Feeder) -> None:
