@@ -342,18 +342,24 @@ class Core:
         native.add_waiter(1)
         result._waiters.append(lock)
         self._followers.append(lock)
+        goes_on = False
         try:
             # News, or the leader's leaving, before the lock was listed would not release it.
             if self.backlog:
                 # The leader may rest while this thread's job waits behind this thread's own iterable.
                 self.engine.kick()
+            is_awake = True
             if not is_ready() and self._lead.locked():
-                lock.acquire(timeout=-1 if left_s is None else left_s)
+                is_awake = lock.acquire(timeout=-1 if left_s is None else left_s)
+            goes_on = is_awake and not is_ready()
         finally:
             native.add_waiter(-1)
             result._waiters.remove(lock)
             if lock in self._followers:
                 self._followers.remove(lock)
+            if not goes_on and not self._lead.locked():
+                # The leader may have handed on to this thread, which waits no longer.
+                self._hand_on()
 
     def _hand_on(self) -> None:
         """After a caller has stopped leading: wake a follower, or the keeper, if tasks are out."""
@@ -365,9 +371,10 @@ class Core:
                 # Another thread took the follower, or has released it.
                 continue
             return
-        # What is kept for a next dispatch goes after a while, which the keeper sees to.
+        # What is kept for a next dispatch goes after a while, which the keeper sees to; and it ends a
+        # closed pool, when the last job is done.
         is_kept = not self.keeper_ticks and self.engine.keeps_anything
-        if self.keeper_sleeps and (self.cache or is_kept):
+        if self.keeper_sleeps and (self.cache or is_kept or self.state == CLOSE):
             self.keeper_sleeps = False
             self.engine.tell_keeper(NEWS_LEADERLESS)
 
