@@ -10,13 +10,13 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import millpond
 import pytest
 from testkit import procfs
 from testkit.ledger import Ledger, wait_until
-from testkit.pools import pids_of, running, workers_of
+from testkit.pools import DeniedPool, pids_of, running, workers_of
 from testkit.scripts import orphans_of, start_script
 from testkit.work import die, pid_of_worker, reciprocal, square, touch_and_wait
 
@@ -231,6 +231,19 @@ def test_terminate_from_a_callback_does_not_wait_for_itself() -> None:
     pool.join()
 
 
+def ignore(signum: int) -> None:
+    signal.signal(signum, signal.SIG_IGN)
+
+
+def test_terminate_ends_idle_workers_that_ignore_its_signal(start_method: str) -> None:
+    """As forked workers do that have inherited a handler which returns. They are told otherwise."""
+    with running(2, start_method, initializer=ignore, initargs=(signal.SIGTERM,)) as pool:
+        assert pool.map(square, range(10)) == [x * x for x in range(10)]
+        pool.terminate()
+        pool.join()
+        assert not pids_of(pool)
+
+
 PARENT = """
     import multiprocessing, sys, time
     from testkit.work import touch_and_wait, square
@@ -274,19 +287,6 @@ def test_the_end_of_the_thread_that_made_the_pool_ends_nobody() -> None:
         pools.clear()
         pool.terminate()
         pool.join()
-
-
-class DeniedPool(millpond.Pool):
-    """The system denies it so many processes, once it stands."""
-
-    denials = 0
-
-    @staticmethod
-    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
-        if DeniedPool.denials > 0:
-            DeniedPool.denials -= 1
-            raise BlockingIOError("no more processes")
-        return ctx.Process(*args, **kwds)
 
 
 def test_a_worker_that_the_system_denies_is_tried_again() -> None:

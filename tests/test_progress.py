@@ -175,7 +175,10 @@ def test_a_million_queued_calls() -> None:
 
 
 def test_a_backlog_outlives_the_limit_of_its_workers(tmp_path: Path) -> None:
-    """gh-115634: a backlog and `maxtasksperchild`; each worker is replaced, nothing is lost."""
+    """Row 4 of the known failures, gh-115634: a backlog and `maxtasksperchild`.
+
+    Each worker is replaced, nothing is lost.
+    """
     ledger = Ledger.at(tmp_path)
     with running(2, maxtasksperchild=3) as pool:
         results = [pool.apply_async(journalled_square, (ledger, x)) for x in range(100)]

@@ -18,7 +18,7 @@ __all__ = ["Callbacks"]
 
 
 class Callbacks:
-    """The queue of due callbacks, and its thread, which starts with the first.
+    """The queue of due callbacks, and its thread, which starts with the first job that has one.
 
     Args:
         core: The pool's core.
@@ -33,17 +33,23 @@ class Callbacks:
         self._current: Result | None = None
         self._ends = False
 
+    def start(self) -> None:
+        """Start the thread, unless it runs: before a job is there whose callback would need it.
+
+        Raises:
+            RuntimeError: If the system denies it. Once a callback is due, nobody could be told.
+        """
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="millpond-callbacks", daemon=True)
+                thread.start()
+                self._thread = thread
+
     def put(self, result: Result) -> None:
         """Queue a result whose callback is due. A result that is queued already stays once."""
         if result is self._current or result in self._due:
             return
         self._due.append(result)
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="millpond-callbacks", daemon=True
-                )
-                self._thread.start()
         self._arrived.release()
 
     def is_current_thread(self) -> bool:

@@ -128,11 +128,23 @@ class Core:
         if not leads_soon:
             self.refill_soon()
 
-    def submit_fed(self, job: _native.Job, iterable: Iterable[Any], chunk_len: int) -> None:
-        """Queue a job whose iterable needs a thread of its own to draw it."""
+    def submit_fed(self, result: Result, iterable: Iterable[Any], chunk_len: int) -> None:
+        """Queue a job whose iterable needs a thread of its own to draw it.
+
+        Raises:
+            RuntimeError: If the system denies the thread; the job is forgotten then, for a pool that
+                waited for its end would never end.
+        """
+        job = result._native
         feeder = Feeder(self, job, iterable, chunk_len)
         self.feeders[job] = feeder
-        feeder.start()
+        try:
+            feeder.start()
+        except BaseException:
+            del self.feeders[job]
+            self.cache.pop(result._job, None)
+            job.forget_owner()
+            raise
         self.submit(job, leads_soon=False)
 
     def feeder_ended(self, job: _native.Job, feeder: Feeder) -> None:
@@ -330,18 +342,24 @@ class Core:
         native.add_waiter(1)
         result._waiters.append(lock)
         self._followers.append(lock)
+        goes_on = False
         try:
             # News, or the leader's leaving, before the lock was listed would not release it.
             if self.backlog:
                 # The leader may rest while this thread's job waits behind this thread's own iterable.
                 self.engine.kick()
+            is_awake = True
             if not is_ready() and self._lead.locked():
-                lock.acquire(timeout=-1 if left_s is None else left_s)
+                is_awake = lock.acquire(timeout=-1 if left_s is None else left_s)
+            goes_on = is_awake and not is_ready()
         finally:
             native.add_waiter(-1)
             result._waiters.remove(lock)
             if lock in self._followers:
                 self._followers.remove(lock)
+            if not goes_on and not self._lead.locked():
+                # The leader may have handed on to this thread, which waits no longer.
+                self._hand_on()
 
     def _hand_on(self) -> None:
         """After a caller has stopped leading: wake a follower, or the keeper, if tasks are out."""
@@ -353,9 +371,10 @@ class Core:
                 # Another thread took the follower, or has released it.
                 continue
             return
-        # What is kept for a next dispatch goes after a while, which the keeper sees to.
+        # What is kept for a next dispatch goes after a while, which the keeper sees to; and it ends a
+        # closed pool, when the last job is done.
         is_kept = not self.keeper_ticks and self.engine.keeps_anything
-        if self.keeper_sleeps and (self.cache or is_kept):
+        if self.keeper_sleeps and (self.cache or is_kept or self.state == CLOSE):
             self.keeper_sleeps = False
             self.engine.tell_keeper(NEWS_LEADERLESS)
 

@@ -82,6 +82,9 @@ class Keeper:
                 # A job came, or the leader left, before the flag was up.
                 core.keeper_sleeps = False
                 timeout_s = _NAP_TIME_S
+            if core.keeper_sleeps and not self._stopped and self._is_done():
+                # The last job ended before the flag was up.
+                timeout_s = 0.0
             news = self._news or engine.keeper_wait(timeout_s)
             self._news = 0
             core.keeper_sleeps = False
@@ -110,7 +113,7 @@ class Keeper:
         core = self._core
         if core.state == TERMINATE:
             return True
-        if core.state != CLOSE or (core.cache and core.broken is None):
+        if not self._is_done():
             return False
         if not self._stopped:
             self._stopped = True
@@ -119,6 +122,11 @@ class Keeper:
             return False
         core.callbacks.end()
         return True
+
+    def _is_done(self) -> bool:
+        """Tell whether the pool is closed, and has nothing more to do."""
+        core = self._core
+        return core.state == CLOSE and (not core.cache or core.broken is not None)
 
     def _fill_vacancies(self) -> None:
         core = self._core

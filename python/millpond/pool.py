@@ -312,7 +312,7 @@ class Pool(stdlib_pool.Pool):
         if is_plain:
             self._core.submit(native, leads_soon=leads_soon)
         else:
-            self._core.submit_fed(native, iterable, chunksize)
+            self._core.submit_fed(result, iterable, chunksize)
         return result
 
     # Iterators.
@@ -391,7 +391,7 @@ class Pool(stdlib_pool.Pool):
         if is_plain:
             self._core.submit(native, leads_soon=False)
         else:
-            self._core.submit_fed(native, iterable, chunk_len)
+            self._core.submit_fed(result, iterable, chunk_len)
         if chunk_len:
             return (item for chunk in result for item in chunk)  # type: ignore[return-value]
         return result
@@ -451,6 +451,8 @@ class Pool(stdlib_pool.Pool):
         # The keeper must not replace workers behind our back.
         keeper.join()
         core.workers.terminate()
+        # One that ignores the signal, or handles it and goes on, ends when it has nothing to do.
+        core.engine.stop_workers()
         core.abandon_all(PoolTerminated("the pool was terminated while this job was out"))
         feeders = tuple(core.feeders.values())
         core.callbacks.end()

@@ -60,7 +60,10 @@ class Result:
         self._name = _name_of(func)
         self._waiters: list[threading.Lock] = []
         if not native.is_done:
-            native.set_owner(self, callback is not None or error_callback is not None)
+            has_callback = callback is not None or error_callback is not None
+            if has_callback:
+                core.callbacks.start()
+            native.set_owner(self, has_callback)
             core.cache[self._job] = self
 
     def _on_news(self) -> None:

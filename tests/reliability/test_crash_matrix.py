@@ -161,7 +161,7 @@ def arm(fault: str) -> int:
 
 def sleeps(pid: int) -> bool:
     """Whether it waits for a task. A signal that comes just before is looked at a second later."""
-    return procfs.parse_stat((procfs.PROC / str(pid) / "stat").read_text()).state == "S"
+    return procfs.state(pid) == "S"
 
 
 def has_left(pool: millpond.Pool, pid: int) -> bool:

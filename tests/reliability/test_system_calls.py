@@ -133,7 +133,11 @@ def test_a_system_call_that_fails_while_a_worker_is_replaced_does_likewise(tmp_p
 
 
 def test_a_worker_may_be_killed_at_any_system_call(tmp_path: Path) -> None:
-    """From its birth to its end: all others' tasks are answered, and its own at most is a death."""
+    """From its birth to its end: all others' tasks are answered, and its own at most is a death.
+
+    Row 21 of the known failures, iceoryx #325, #2193 and #2260: who dies with a mutex in shared memory
+    stops everybody else. A lock held between any two system calls would be found here.
+    """
     occurrences = each_occurrence(tmp_path, "worker", 1)
     killed, wrong = 0, []
     for call, n in occurrences:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import millpond
+
+from testkit import procfs
+from testkit.ledger import wait_until
+from testkit.work import meet
 
 
 @contextmanager
@@ -32,3 +39,31 @@ def workers_of(pool: Any) -> list[Any]:
 def pids_of(pool: Any) -> set[int]:
     """The process ids of the workers that live."""
     return {worker.pid for worker in workers_of(pool) if worker.is_alive()}
+
+
+def asleep(pool: millpond.Pool, directory: Path, count: int) -> list[int]:
+    """The ids of so many workers, once all have been in a task at the same time and sleep again."""
+    calls = [(str(directory), name, count) for name in range(count)]
+    pids = pool.starmap(meet, calls, chunksize=1)
+    wait_until(lambda: all(procfs.state(pid) == "S" for pid in pids), "the workers to sleep")
+    return pids
+
+
+def stop(pids: list[int]) -> None:
+    """Stop processes, and wait until they are."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(procfs.state(pid) == "T" for pid in pids), "the processes to stop")
+
+
+class DeniedPool(millpond.Pool):
+    """The system denies it so many processes, once it stands."""
+
+    denials = 0
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        if DeniedPool.denials > 0:
+            DeniedPool.denials -= 1
+            raise BlockingIOError("no more processes")
+        return ctx.Process(*args, **kwds)

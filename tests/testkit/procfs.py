@@ -61,6 +61,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def state(pid: int) -> str:
+    """The letter of its state: R, S, T and so on."""
+    return parse_stat((PROC / str(pid) / "stat").read_text()).state
+
+
 def cmdline(pid: int) -> str:
     """The command line, or nothing when the process is gone or a zombie."""
     try:

@@ -18,6 +18,10 @@ use crate::parts::Row;
 /// Bytes of parts that are kept for a next dispatch, with what proves them, unless told otherwise.
 const KEPT_LEN_MAX: u64 = 512 << 20;
 
+/// After how long a leader that sleeps looks for a signal: one that came while it span, or just before
+/// the kernel put it to sleep, has interrupted nothing.
+const SIGNAL_LOOK_TIME: Duration = Duration::from_secs(1);
+
 /// The parent's side of a pool. See the crate `millpond-engine`.
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct Engine {
@@ -262,10 +266,11 @@ impl Engine {
     fn rest(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
         let timeout = timeout_s.map(duration);
         let Some(live) = self.live() else { return Ok(true) };
-        match py.detach(|| live.engine.rest(timeout)) {
+        let until_look = timeout.filter(|timeout| *timeout < SIGNAL_LOOK_TIME);
+        match py.detach(|| live.engine.rest(until_look.or(Some(SIGNAL_LOOK_TIME)))) {
             Rest::Work => Ok(true),
-            Rest::TimedOut => Ok(false),
-            Rest::Interrupted => {
+            Rest::TimedOut if until_look.is_some() => Ok(false),
+            Rest::TimedOut | Rest::Interrupted => {
                 py.check_signals()?;
                 Ok(true)
             }
