@@ -16,7 +16,7 @@ import millpond
 import pytest
 from testkit import procfs
 from testkit.ledger import Ledger, wait_until
-from testkit.pools import DeniedPool, pids_of, running, workers_of
+from testkit.pools import DeniedPool, pids_of, running, stop, workers_of
 from testkit.scripts import orphans_of, start_script
 from testkit.work import die, pid_of_worker, reciprocal, square, touch_and_wait
 
@@ -242,6 +242,25 @@ def test_terminate_ends_idle_workers_that_ignore_its_signal(start_method: str) -
         pool.terminate()
         pool.join()
         assert not pids_of(pool)
+
+
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["deaf", "stopped"])
+def test_terminate_ends_busy_workers_that_do_not_heed_its_signal(
+    is_stopped: bool, tmp_path: Path
+) -> None:
+    """The standard library waits for them, and so for ever."""
+    began = tmp_path / "began"
+    initargs = (signal.SIGUSR1 if is_stopped else signal.SIGTERM,)
+    with running(1, initializer=ignore, initargs=initargs) as pool:
+        result = pool.apply_async(touch_and_wait, (str(began), "/nonexistent/never"))
+        wait_until(began.exists, "the task to begin")
+        if is_stopped:
+            stop(list(pids_of(pool)))
+        pool.terminate()
+        pool.join()
+        assert not pids_of(pool)
+        with pytest.raises(millpond.PoolTerminated):
+            result.get(60)
 
 
 PARENT = """

@@ -460,7 +460,7 @@ class Pool(stdlib_pool.Pool):
         core.callbacks.join(_CALLBACK_END_TIME_S)
         for feeder in feeders:
             feeder.join()
-        core.workers.join()
+        core.workers.join_or_kill()
         core.shut_down()
 
     def __enter__(self) -> Self:

@@ -31,6 +31,9 @@ _ENDED_COUNT_MAX = 1024
 #: Popen reaps, and another thread may be about to.
 _REAP_TIME_S = 5.0
 
+#: How long a worker may take to end, in seconds, once it was sent SIGTERM.
+_END_GRACE_S = 5.0
+
 #: How long the exit code of a reaped process is waited for, in seconds: the thread that has reaped it,
 #: such as the keeper at the start of another process, may still wait for the GIL to write it down.
 _CODE_TIME_S = 0.1
@@ -180,6 +183,15 @@ class Workers:
         for process in tuple(self.processes):
             if process.exitcode is None:
                 process.terminate()
+
+    def join_or_kill(self) -> None:
+        """Wait for the ends of all that were asked to end, and kill those that do not heed it."""
+        give_up_s = time.monotonic() + _END_GRACE_S
+        for process in tuple(self.processes):
+            process.join(max(0.0, give_up_s - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+        self.join()
 
     def join(self) -> None:
         """Wait for the ends of all."""
