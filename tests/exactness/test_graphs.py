@@ -156,6 +156,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "values of a class": lambda: [[Number(x), Text(x)] for x in range(SIZE)],
     "byte arrays of a class": lambda: [[Blob(b"%d" % x), x] for x in range(SIZE)],
     "small numpy arrays": lambda: {f"k{x}": np.full(3, x) for x in range(SIZE)},
+    "columns of a matrix": lambda: list(np.arange(4.0 * SIZE).reshape(4, SIZE).T),
     "numpy arrays on bytes": lambda: [[np.full(300, x), x] for x in range(SIZE // 10)],
     "numpy scalars": lambda: [np.float64(x) for x in range(3 * SIZE)],
     "keys of numpy and dates": lambda: {
