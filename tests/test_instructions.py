@@ -1,4 +1,4 @@
-"""`tools/instructions.py`: the judgement, and the reference in the repository. Nothing is counted here."""
+"""`tools/instructions.py`: the judgement, and the reference in the repository; nothing is counted."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 
 A count is what one more task costs: the difference of two runs of crates/millpond-engine's example
 `hot_path`, so that start and end of the program cancel out. It does not depend on the machine's load,
-and little on the machine; it does on the compiler, so the reference names that. Needs cargo and valgrind.
+and little on the machine; it does on the compiler, so the reference names that. Needs cargo, valgrind.
 """
 
 from __future__ import annotations
