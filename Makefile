@@ -11,7 +11,8 @@ NATIVE := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 # The Rust tests of the engine need no Python; the binding is tested from Python.
 RUST_TESTED := -p millpond-sys -p millpond-table -p millpond-engine -p testkit
 
-.PHONY: help build demo test test-rust test-python test-models lint bench verify soak fuzz clean
+.PHONY: help build demo test test-rust test-python test-models lint bench bench-rust instructions \
+        instructions-reference verify soak fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,7 +43,17 @@ $(VENV)/.peers: requirements-bench.txt | $(BIN)/python
 	@touch $@
 
 bench: build $(VENV)/.peers ## Every workload side by side with multiprocessing.Pool and its peers
-	$(BIN)/python -m millpond bench --peers $(BENCH_ARGS)
+	@mkdir -p target/bench
+	$(BIN)/python -m millpond bench --peers --json target/bench/bench.json --plots target/bench $(BENCH_ARGS)
+
+bench-rust: ## The table's steps and the wait protocol, without Python
+	cargo bench --locked -p millpond-table --bench table
+
+instructions: ## Count the instructions of the hot path; fails if they are not those of docs/instructions.json
+	$(PYTHON) tools/instructions.py compare
+
+instructions-reference: ## Count them, and write docs/instructions.json
+	$(PYTHON) tools/instructions.py reference
 
 test: test-rust test-models test-python ## All tests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,32 @@ if TYPE_CHECKING:
 NAMES = (
     "list10m",
     "tiny-imap",
+    "tiny-tuples",
     "apply",
     "tiny-map",
     "start",
+    "start-spawn",
+    "start-forkserver",
+    "import",
     "default",
     "list1m-apply",
     "dict1m",
     "array100m",
     "arguments8m",
     "results8m",
+    "mixed",
+    "idle",
+    "queued-calls",
+    "queued-map",
+    "workers",
+    "in-flight",
+    "callables",
+    "callables-light",
+    "bound-list",
+    "bound-dict",
 )
-"""The workloads in the order of the table; `millpond.bench.workloads` holds what they do."""
+"""The workloads in the order of the report; `millpond.bench.workloads` holds what they do."""
+CURVES = ("bound-list", "bound-dict")
 
 
 def output_file(text: str) -> Path:
@@ -33,6 +49,16 @@ def output_file(text: str) -> Path:
     return path
 
 
+def plot_folder(text: str) -> Path:
+    """The argparse type of a folder for plots; tell now if they cannot be made."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("plots need matplotlib, which is not installed")
+    return path
+
+
 def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `bench` and its options."""
     command = commands.add_parser(
@@ -40,19 +66,25 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="time workloads on multiprocessing.Pool and on millpond.Pool, side by side",
         description=__doc__,
     )
-    command.add_argument("--quick", action="store_true", help="3 repeats in place of 5")
+    command.add_argument(
+        "--quick", action="store_true", help="smaller sizes, and 3 repeats in place of 5"
+    )
     command.add_argument(
         "--peers",
         action="store_true",
-        help="run the workloads with much data on mpire, joblib and ray too, if they are installed",
+        help="measure concurrent.futures, loky, mpire, joblib and ray too, where they are installed",
     )
     command.add_argument(
         "--curve",
         action="store_true",
-        help="print instead what a task costs by the size of what is bound, from 10^3 to 10^7",
+        help=f"what a task costs by the size of what is bound: the same as --only {CURVES[0]} "
+        f"--only {CURVES[1]}",
     )
     command.add_argument(
         "--json", type=output_file, metavar="FILE", help="write all measurements to FILE"
+    )
+    command.add_argument(
+        "--plots", type=plot_folder, metavar="FOLDER", help="draw the plots as SVG into FOLDER"
     )
     command.add_argument(
         "--only",
@@ -66,11 +98,8 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out `bench`; the exit code."""
-    from millpond.bench.command import measure
-    from millpond.bench.curve import draw
+    from millpond.bench.command import Choice, measure
 
-    if arguments.curve:
-        return draw()
-
-    chosen = [name for name in NAMES if arguments.only is None or name in arguments.only]
-    return measure(chosen, arguments.quick, arguments.json, arguments.peers)
+    wanted = [*(arguments.only or ()), *(CURVES if arguments.curve else ())]
+    names = [name for name in NAMES if not wanted or name in wanted]
+    return measure(Choice(names, arguments.quick, arguments.peers, arguments.json, arguments.plots))

@@ -6,27 +6,33 @@ import statistics
 import time
 
 from millpond.bench.functions import successor
-from millpond.bench.workload import Goal, Workload, expect
+from millpond.bench.goal import Goal
+from millpond.bench.peers import ALL_PEERS
+from millpond.bench.workload import Workload, expect
 from millpond.demo.pools import PoolClass
-
-CALLS = 2000
 
 
 class ApplyRoundTrip(Workload):
     """The median of many calls, each begun when the one before has returned."""
 
     name = "apply"
-    title = f"apply round trip, median of {CALLS:,}"
-    goal = Goal(0.1, "time <= 0.1")
+    title = "apply round trip, median of {size}"
+    sizes = (2000,)
+    sizes_quick = (500,)
+    size_tiny = 10
+    goal = Goal("<= 5 us", cost_max=5e-6)
+    peers = ALL_PEERS
+    peers_part = 10
 
     def run(self, pool_class: PoolClass) -> float:
+        calls = self.work_of(pool_class, self.size)
         with self.warm_pool(pool_class) as pool:
             self.ready(pool)
             times_s, got = [], []
-            for x in range(CALLS):
+            for x in range(calls):
                 start_s = time.perf_counter()
                 y = pool.apply(successor, (x,))
                 times_s.append(time.perf_counter() - start_s)
                 got.append(y)
-        expect(got, list(range(1, CALLS + 1)))
+        expect(got, list(range(1, calls + 1)))
         return statistics.median(times_s)

@@ -7,35 +7,37 @@ import time
 from typing import Any
 
 from millpond.bench.functions import full, put, total
-from millpond.bench.workload import Goal, Workload, expect
+from millpond.bench.goal import SIX_GB, Goal
+from millpond.bench.peers import DATA_PEERS
+from millpond.bench.workload import Workload, expect
 from millpond.demo.pools import PoolClass
 
 ITEM_BYTES = 8
-BOUND_ITEMS = 100_000_000 // ITEM_BYTES
 BOUND_TASKS = 50
 ITEMS = 8_000_000 // ITEM_BYTES
-TASKS = 60
-
-SIX_GB = Goal(1.0, ">= 6 GB/s", bytes_per_s_min=6e9)
 
 
 class Array100M(Workload):
-    """Each task writes into the array that it gets, and sees no other task's writes."""
+    """Each task writes into the array that it gets, and sees no other task's writes.
+
+    Peers whose arrays are read-only, or shared by the tasks, cannot do this.
+    """
 
     name = "array100m"
-    title = "100 MB array bound in partial, imap of 50, each writes into it"
+    title = f"array of {{size}} bytes bound in partial, imap of {BOUND_TASKS}, each writes into it"
+    sizes = (100_000_000,)
+    sizes_quick = (10_000_000,)
+    size_tiny = 1_000_000
     requires = "numpy"
-    with_peers = True
-    goal = Goal(0.01, "time <= 0.1 s, here <= 0.01")
-    repeats_full = 3  # some fifteen seconds each
-    repeats_quick = 1
+    goal = Goal("<= 0.1 s (0.35 s without write tracking)", cost_max=0.1)
+    peers = DATA_PEERS
 
     def run(self, pool_class: PoolClass) -> float:
         import numpy
 
         with self.warm_pool(pool_class) as pool:
             self.ready(pool)
-            array = numpy.arange(float(BOUND_ITEMS))
+            array = numpy.arange(float(self.size // ITEM_BYTES))
             function = functools.partial(put, array=array)
             start_s = time.perf_counter()
             got = list(pool.imap(function, range(BOUND_TASKS)))
@@ -48,16 +50,23 @@ class Arguments8M(Workload):
     """Each argument is another array: nothing comes again."""
 
     name = "arguments8m"
-    title = "60 arguments of 8 MB, imap"
+    title = "{size} arguments of 8 MB, imap"
+    sizes = (60,)
+    sizes_quick = (20,)
+    size_tiny = 3
     requires = "numpy"
-    with_peers = True
-    bytes_of = TASKS * ITEMS * ITEM_BYTES
     goal = SIX_GB
+    measure = "throughput"
+    peers = DATA_PEERS
+
+    @property
+    def amount(self) -> int:
+        return self.size * ITEMS * ITEM_BYTES
 
     def prepare(self) -> None:
         import numpy
 
-        self.arrays: list[Any] = [numpy.full(ITEMS, float(x)) for x in range(TASKS)]
+        self.arrays: list[Any] = [numpy.full(ITEMS, float(x)) for x in range(self.size)]
 
     def run(self, pool_class: PoolClass) -> float:
         with self.warm_pool(pool_class) as pool:
@@ -66,7 +75,7 @@ class Arguments8M(Workload):
             start_s = time.perf_counter()
             got = list(pool.imap(total, self.arrays))
             elapsed_s = time.perf_counter() - start_s
-        expect(got, [float(x) * 2 for x in range(TASKS)])
+        expect(got, [float(x) * 2 for x in range(self.size)])
         return elapsed_s
 
 
@@ -74,11 +83,18 @@ class Results8M(Workload):
     """Each result is read once and dropped."""
 
     name = "results8m"
-    title = "60 results of 8 MB, imap"
+    title = "{size} results of 8 MB, imap"
+    sizes = (60,)
+    sizes_quick = (20,)
+    size_tiny = 3
     requires = "numpy"
-    with_peers = True
-    bytes_of = TASKS * ITEMS * ITEM_BYTES
     goal = SIX_GB
+    measure = "throughput"
+    peers = DATA_PEERS
+
+    @property
+    def amount(self) -> int:
+        return self.size * ITEMS * ITEM_BYTES
 
     def run(self, pool_class: PoolClass) -> float:
         with self.warm_pool(pool_class) as pool:
@@ -86,7 +102,7 @@ class Results8M(Workload):
             function = functools.partial(full, items=ITEMS)
             list(pool.imap(function, range(4)))
             start_s = time.perf_counter()
-            got = [total(array) for array in pool.imap(function, range(TASKS))]
+            got = [total(array) for array in pool.imap(function, range(self.size))]
             elapsed_s = time.perf_counter() - start_s
-        expect(got, [float(x) * 2 for x in range(TASKS)])
+        expect(got, [float(x) * 2 for x in range(self.size)])
         return elapsed_s

@@ -1,57 +1,71 @@
-"""What a task costs by the size of what is bound: a job of tasks, after one that has sent it."""
+"""What a task costs by the size of what is bound, in a job after one that has sent it."""
 
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import statistics
-import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from millpond.bench.functions import entry, look_up
-from millpond.bench.workload import PROCESSES, START_METHOD
-from millpond.demo.pools import MILLPOND, STDLIB, pool_class, running, warm_up
+from millpond.bench.functions import entry, entry_of, look_up, looked_up
+from millpond.bench.workload import Workload, expect
+from millpond.demo.pools import PoolClass
 
-SIZES = tuple(10**power for power in range(3, 8))
-JOB_TASKS = 20
-JOBS = 5
-STDLIB_LIMIT_S = 20.0
-"""A job of the standard library's that takes longer is done once."""
-
-
-def bound(kind: str, size: int) -> Any:
-    """A callable with a list or dict of this size bound."""
-    if kind == "list":
-        return functools.partial(look_up, dummy=list(range(size)))
-    return functools.partial(entry, table={str(number): number for number in range(size)})
+FEW_TASKS = 4
+"""Of a large object: it takes others a good part of a second for each task."""
+MANY_TASKS = 20
+LARGE = 1_000_000
+FIRST_TASKS = 2
 
 
-def task_s(name: str, function: Any) -> float:
-    """The median time of a task, in seconds."""
-    context = multiprocessing.get_context(START_METHOD)
-    with running(lambda: pool_class(name)(PROCESSES, context=context)) as pool:
-        warm_up(pool, PROCESSES, "millpond.bench.functions")
-        times_s: list[float] = []
-        if name == MILLPOND:
-            list(pool.imap(function, range(JOB_TASKS)))
-        while len(times_s) < JOBS and sum(times_s) < STDLIB_LIMIT_S:
+class BoundList(Workload):
+    """A list of numbers."""
+
+    name = "bound-list"
+    title = "seconds a task by the size of the list that is bound, imap, after a job that sent it"
+    sizes: ClassVar[tuple[int, ...]] = tuple(10**power for power in range(3, 8))
+    sizes_quick: ClassVar[tuple[int, ...]] = (1000, 100_000, 1_000_000)
+    size_tiny = 1000
+    size_means = "items bound"
+    peers = ("mpire",)
+
+    def function(self) -> Callable[[int], Any]:
+        return functools.partial(look_up, dummy=list(range(self.size)))
+
+    def wanted(self, x: int) -> object:
+        return looked_up(x, self.size)
+
+    def tasks(self) -> int:
+        return FEW_TASKS if self.size >= LARGE else MANY_TASKS
+
+    def forecast_s(self, cost: float, size: int) -> float:
+        # What a pool does for each task beside the bound object does not grow with it, so this is
+        # somewhat more than it will be.
+        return cost * self.size / size * (FIRST_TASKS + self.tasks())
+
+    def run(self, pool_class: PoolClass) -> float:
+        tasks = self.tasks()
+        with self.warm_pool(pool_class) as pool:
+            self.ready(pool)
+            function = self.function()
+            list(pool.imap(function, range(FIRST_TASKS)))
             start_s = time.perf_counter()
-            list(pool.imap(function, range(JOB_TASKS)))
-            times_s.append(time.perf_counter() - start_s)
-    return statistics.median(times_s) / JOB_TASKS
+            got = list(pool.imap(function, range(tasks)))
+            elapsed_s = time.perf_counter() - start_s
+        expect(got, [self.wanted(x) for x in range(tasks)])
+        return elapsed_s / tasks
 
 
-def draw() -> int:
-    """Print the table; the exit code."""
-    print("| bound | size | multiprocessing.Pool, us a task | millpond.Pool, us a task |")
-    print("|---|---|---|---|")
-    for kind in ("list", "dict"):
-        for size in SIZES:
-            if kind == "dict" and size == SIZES[-1]:
-                continue  # it takes the standard library minutes, and gigabytes
-            print(f"{kind} of {size:,}", file=sys.stderr, flush=True)
-            function = bound(kind, size)
-            found = [f"{task_s(name, function) * 1e6:,.0f}" for name in (STDLIB, MILLPOND)]
-            print(f"| {kind} | {size:,} | {' | '.join(found)} |", flush=True)
-    return 0
+class BoundDict(BoundList):
+    """A dict of texts to numbers; ten million entries would take the others minutes, and gigabytes."""
+
+    name = "bound-dict"
+    title = "seconds a task by the size of the dict that is bound, imap, after a job that sent it"
+    sizes = tuple(10**power for power in range(3, 7))
+    sizes_quick = (1000, 100_000)
+
+    def function(self) -> Callable[[int], Any]:
+        return functools.partial(entry, table={str(number): number for number in range(self.size)})
+
+    def wanted(self, x: int) -> object:
+        return entry_of(x, self.size)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 
-from millpond.bench.workload import NOT_SLOWER, Workload, expect
+from millpond.bench.goal import NOT_SLOWER
+from millpond.bench.workload import Workload, expect
 from millpond.demo.pools import PoolClass
 from millpond.demo.programs import function_with_default
 
-ELEMENTS = 10_000_000
 TASKS = 10
 LOOPS = 200
 
@@ -18,11 +18,14 @@ class DefaultArgument(Workload):
     """A loop takes less than a millisecond, so a repeat is the median of many in one pool."""
 
     name = "default"
-    title = f"10 M list as default argument, imap of 10, median of {LOOPS}"
+    title = f"list of {{size}} as default argument, imap of {TASKS}, median of {LOOPS}"
+    sizes = (10_000_000,)
+    sizes_quick = (1_000_000,)
+    size_tiny = 1000
     goal = NOT_SLOWER
 
     def prepare(self) -> None:
-        self.function = function_with_default(ELEMENTS)
+        self.function = function_with_default(self.size)
 
     def run(self, pool_class: PoolClass) -> float:
         wanted = list(range(TASKS))

@@ -6,10 +6,10 @@ import functools
 import time
 
 from millpond.bench.functions import entry, entry_of
-from millpond.bench.workload import Goal, Workload, expect
+from millpond.bench.goal import Goal
+from millpond.bench.workload import Workload, expect
 from millpond.demo.pools import PoolClass
 
-ENTRIES = 1_000_000
 TASKS = 20
 
 
@@ -17,19 +17,20 @@ class Dict1M(Workload):
     """Each repeat has a fresh pool and a fresh dict, so nothing is left from the one before."""
 
     name = "dict1m"
-    with_peers = True
-    title = "dict of 1 M entries bound in partial, imap of 20"
-    goal = Goal(0.15, "time <= 0.15")
-    repeats_full = 3  # some fifteen seconds each
-    repeats_quick = 1
+    title = f"dict of {{size}} entries bound in partial, imap of {TASKS}"
+    sizes = (1_000_000,)
+    sizes_quick = (100_000,)
+    size_tiny = 5000
+    goal = Goal("<= 2.5 s", cost_max=2.5)
+    peers = ("mpire",)
 
     def run(self, pool_class: PoolClass) -> float:
         with self.warm_pool(pool_class) as pool:
             self.ready(pool)
-            table = {str(number): number for number in range(ENTRIES)}
+            table = {str(number): number for number in range(self.size)}
             function = functools.partial(entry, table=table)
             start_s = time.perf_counter()
             got = list(pool.imap(function, range(TASKS)))
             elapsed_s = time.perf_counter() - start_s
-        expect(got, [entry_of(x, ENTRIES) for x in range(TASKS)])
+        expect(got, [entry_of(x, self.size) for x in range(TASKS)])
         return elapsed_s

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
 def successor(x: int) -> int:
     return x + 1
+
+
+def plus(x: int, y: int) -> int:
+    return x + y
+
+
+def swap(x: tuple[int, str, float]) -> tuple[str, float, int]:
+    number, text, half = x
+    return text, half, number
+
+
+def nap(seconds: float) -> float:
+    """Hold the worker, and no processor."""
+    time.sleep(seconds)
+    return seconds
 
 
 def look_up(x: int, dummy: list[int]) -> tuple[int, int, int]:

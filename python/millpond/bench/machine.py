@@ -30,6 +30,20 @@ def millpond_version() -> str:
         return "not installed"
 
 
+PEERS = ("numpy", "mpire", "joblib", "loky", "ray")
+
+
+def peer_versions() -> str:
+    """The versions of what is measured beside, where it is installed."""
+    found = []
+    for package in PEERS:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"no {package}")
+    return ", ".join(found)
+
+
 def machine() -> dict[str, str]:
     """Facts in the order in which they are printed."""
     build = "debug" if hasattr(sys, "gettotalrefcount") else "release"
@@ -43,5 +57,6 @@ def machine() -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}, "
         f"{platform.python_compiler()}, {build}",
         "millpond": millpond_version(),
+        "peers": peer_versions(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }

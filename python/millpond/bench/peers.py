@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
-
-from millpond.bench.workload import PROCESSES, START_METHOD
 
 
 class Peer:
@@ -14,7 +13,17 @@ class Peer:
 
     package: str
 
-    def imap(self, func: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+    def __init__(self, processes: int, start_method: str) -> None:
+        self._processes = processes
+        self._start_method = start_method
+        self.start()
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def imap(
+        self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
         raise NotImplementedError
 
     def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -23,8 +32,12 @@ class Peer:
     def end(self) -> None:
         raise NotImplementedError
 
-    def map(self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1) -> list[Any]:
-        return list(self.imap(func, items))
+    def map(
+        self, func: Callable[..., Any], items: Sequence[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """In chunks of the size that the standard library takes by default."""
+        by_default = -(-len(items) // (4 * self._processes))
+        return list(self.imap(func, items, chunksize or by_default))
 
     def close(self) -> None:
         """Nothing to say before the end."""
@@ -36,20 +49,75 @@ class Peer:
         self.end()
 
 
+class Awaited:
+    """A future with the standard library's word for its result."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: Any) -> None:
+        self._future = future
+
+    def get(self) -> Any:
+        return self._future.result()
+
+
+class Executor(Peer):
+    """`concurrent.futures.ProcessPoolExecutor`."""
+
+    package = "concurrent.futures"
+
+    def start(self) -> None:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        context = multiprocessing.get_context(self._start_method)
+        self._executor: Any = ProcessPoolExecutor(self._processes, mp_context=context)
+
+    def imap(
+        self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        found: Iterator[Any] = self._executor.map(func, items, chunksize=chunksize)
+        return found
+
+    def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return self._executor.submit(func, *args).result()
+
+    def apply_async(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Awaited:
+        return Awaited(self._executor.submit(func, *args))
+
+    def end(self) -> None:
+        self._executor.shutdown(wait=True)
+
+
+class Loky(Executor):
+    """`loky.ProcessPoolExecutor`, which starts its workers in its own way, whatever is asked for."""
+
+    package = "loky"
+
+    def start(self) -> None:
+        import loky
+
+        self._executor = loky.ProcessPoolExecutor(self._processes)
+
+
 class Mpire(Peer):
     """`mpire.WorkerPool`, which keeps its workers and sends a function once for each call of map."""
 
     package = "mpire"
 
-    def __init__(self) -> None:
+    def start(self) -> None:
         import mpire
 
-        self._pool: Any = mpire.WorkerPool(PROCESSES, start_method=START_METHOD, keep_alive=True)
+        self._pool: Any = mpire.WorkerPool(
+            self._processes, start_method=self._start_method, keep_alive=True
+        )
 
-    def imap(self, func: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+    def imap(
+        self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
         # A tuple around each: mpire takes an item that is one for the arguments.
         pairs = [(item,) for item in items]
-        found: Iterator[Any] = self._pool.imap(func, pairs, chunk_size=1)
+        found: Iterator[Any] = self._pool.imap(func, pairs, chunk_size=chunksize)
         return found
 
     def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -64,19 +132,24 @@ class Joblib(Peer):
 
     package = "joblib"
 
-    def __init__(self) -> None:
+    def start(self) -> None:
         import joblib
 
         self._joblib: Any = joblib
-        self._parallel: Any = joblib.Parallel(n_jobs=PROCESSES, return_as="generator", batch_size=1)
 
-    def imap(self, func: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+    def imap(
+        self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
         call = self._joblib.delayed(func)
-        found: Iterator[Any] = self._parallel(call(item) for item in items)
+        parallel = self._joblib.Parallel(
+            n_jobs=self._processes, return_as="generator", batch_size=chunksize
+        )
+        found: Iterator[Any] = parallel(call(item) for item in items)
         return found
 
     def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        (found,) = self._parallel([self._joblib.delayed(func)(*args)])
+        parallel = self._joblib.Parallel(n_jobs=self._processes, batch_size=1)
+        (found,) = parallel([self._joblib.delayed(func)(*args)])
         return found
 
     def end(self) -> None:
@@ -84,20 +157,27 @@ class Joblib(Peer):
 
 
 class Ray(Peer):
-    """`ray.util.multiprocessing.Pool`."""
+    """`ray.util.multiprocessing.Pool`. Ray itself is started once, and ends with the process."""
 
     package = "ray"
 
-    def __init__(self) -> None:
+    def start(self) -> None:
         import ray
         from ray.util.multiprocessing import Pool
 
-        self._ray: Any = ray
-        ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False)
-        self._pool: Any = Pool(PROCESSES)
+        if not ray.is_initialized():
+            ray.init(
+                num_cpus=self._processes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        self._pool: Any = Pool(self._processes)
 
-    def imap(self, func: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
-        found: Iterator[Any] = self._pool.imap(func, items, chunksize=1)
+    def imap(
+        self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        found: Iterator[Any] = self._pool.imap(func, items, chunksize=chunksize)
         return found
 
     def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -105,10 +185,22 @@ class Ray(Peer):
 
     def end(self) -> None:
         self._pool.terminate()
-        self._ray.shutdown()
+        self._pool.join()
 
 
-PEERS: tuple[type[Peer], ...] = (Mpire, Joblib, Ray)
+PEERS: tuple[type[Peer], ...] = (Executor, Loky, Mpire, Joblib, Ray)
+EXECUTOR = Executor.package
+NOT_QUICK = Ray.package
+"""Its start takes longer than most workloads, so a quick run leaves it out."""
+ALL_PEERS = tuple(peer.package for peer in PEERS)
+DATA_PEERS = ("mpire", "joblib", "ray")
+"""Those that have a way of their own with large data; the others pickle it into pipes."""
+
+CAVEATS = {
+    Mpire.package: "does not send a function again that it has sent, even if what is bound in it has "
+    "changed since: tasks then get the old value",
+}
+"""What a reader should know where such a pool wins."""
 
 
 def installed() -> dict[str, type[Peer]]:

@@ -5,29 +5,36 @@ from __future__ import annotations
 import time
 
 from millpond.bench.functions import successor
-from millpond.bench.workload import NOT_SLOWER, Workload, expect
+from millpond.bench.goal import Goal
+from millpond.bench.peers import EXECUTOR
+from millpond.bench.workload import Workload, expect
 from millpond.demo.pools import PoolClass
-
-ITEMS = 1_000_000
 
 
 class TinyMap(Workload):
-    """Eight chunks of 125 000 items: pickling is nearly all."""
+    """Eight chunks: pickling is nearly all."""
 
     name = "tiny-map"
-    title = f"{ITEMS:,} tiny tasks, map, default chunks"
-    goal = NOT_SLOWER
-    rate_of = ITEMS
+    title = "{size} tiny tasks, map, default chunks"
+    sizes = (1_000_000,)
+    sizes_quick = (1_000_000,)
+    size_tiny = 1000
+    goal = Goal(">= 10 M/s", rate_min=10e6)
+    measure = "rate"
+    peers = (EXECUTOR, "mpire")
+    peers_part = 10
 
     def prepare(self) -> None:
-        self.items = list(range(ITEMS))
-        self.wanted = list(range(1, ITEMS + 1))
+        self.items = list(range(self.size))
+        self.wanted = list(range(1, self.size + 1))
 
     def run(self, pool_class: PoolClass) -> float:
+        tasks = self.work_of(pool_class, self.size)
+        items = self.items[:tasks]
         with self.warm_pool(pool_class) as pool:
             self.ready(pool)
             start_s = time.perf_counter()
-            got = pool.map(successor, self.items)
+            got = pool.map(successor, items)
             elapsed_s = time.perf_counter() - start_s
-        expect(got, self.wanted)
-        return elapsed_s
+        expect(got, self.wanted[:tasks])
+        return elapsed_s * self.size / tasks

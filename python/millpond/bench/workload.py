@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import multiprocessing.pool
-import statistics
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from millpond.bench.goal import Goal
 from millpond.demo.pools import PoolClass, running, warm_up
 
 PROCESSES = 2
@@ -18,48 +17,81 @@ START_METHOD = "fork"
 REPEATS = 5
 REPEATS_QUICK = 3
 
-
-@dataclass(frozen=True)
-class Goal:
-    """What Millpond is to reach: at most this part of the standard library's time."""
-
-    ratio_max: float
-    text: str
-    bytes_per_s_min: float | None = None
-
-
-NOT_SLOWER = Goal(1.0, "not slower")
+Measure = Literal["time", "rate", "throughput", "memory"]
+"""What the table shows of a cost: seconds, tasks a second, bytes a second, or bytes."""
 
 
 class Workload(ABC):
-    """One line of the table. A new object serves one process; `run` is called for each repeat."""
+    """A line of the table, or with several sizes a table of its own.
+
+    A new object serves one size in one process; `run` is called for each repeat on each pool.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    """With `{size}` in the place of the size."""
+    sizes: ClassVar[tuple[int, ...]]
+    sizes_quick: ClassVar[tuple[int, ...]]
+    """What `--quick` does in their place."""
+    size_tiny: ClassVar[int]
+    """Enough to see that all works, in less than a second."""
+    size_means: ClassVar[str] = "size"
     goal: ClassVar[Goal | None] = None
-    rate_of: ClassVar[int | None] = None
-    """How many tasks `run` times, where the table shall show a rate in place of a time."""
-    bytes_of: ClassVar[int | None] = None
-    """How many bytes cross, where the table shall show gigabytes a second."""
+    measure: ClassVar[Measure] = "time"
     requires: ClassVar[str | None] = None
     """A package without which there is nothing to run."""
-    with_peers: ClassVar[bool] = False
-    """Whether other pools are measured too, if that is asked for."""
-    repeats_full: ClassVar[int] = REPEATS
-    repeats_quick: ClassVar[int] = REPEATS_QUICK
+    peers: ClassVar[tuple[str, ...]] = ()
+    """The other pools for which the work makes sense, if peers are asked for. Not all of those that
+    pickle just as the standard library does: a full run takes a quarter of an hour at most."""
+    peers_part: ClassVar[int] = 1
+    """Peers do this part of the work, where a rate or a time for each task is shown."""
+    start_method: ClassVar[str] = START_METHOD
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    @classmethod
+    def is_series(cls) -> bool:
+        """Tell whether its figures are a curve, and no line of the common table."""
+        return len(cls.sizes) > 1
+
+    @property
+    def processes(self) -> int:
+        """How many workers a pool has."""
+        return PROCESSES
+
+    @property
+    def amount(self) -> int:
+        """How many tasks or bytes `run` times, where a rate or a throughput is shown."""
+        return self.size
+
+    def heading(self) -> str:
+        """The title with the size."""
+        return self.title.format(size=f"{self.size:,}")
+
+    def work_of(self, pool_class: PoolClass, work: int) -> int:
+        """How much of `work` this pool does."""
+        if issubclass(pool_class, multiprocessing.pool.Pool):
+            return work
+        return max(1, work // self.peers_part)
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Make what all repeats share; not timed."""
 
+    def forecast_s(self, cost: float, size: int) -> float:
+        """About how long `run` takes, by the cost at another size; asked of series only."""
+        return cost * self.size / size
+
     @abstractmethod
     def run(self, pool_class: PoolClass) -> float:
-        """Do the work once and check its answers; return the time in seconds."""
+        """Do the work once and check its answers; return the cost: seconds, or bytes."""
 
     def make(self, pool_class: PoolClass) -> multiprocessing.pool.Pool:
         """A pool as every workload uses it."""
         if not issubclass(pool_class, multiprocessing.pool.Pool):
-            return pool_class()
-        return pool_class(PROCESSES, context=multiprocessing.get_context(START_METHOD))
+            return pool_class(self.processes, self.start_method)
+        context = multiprocessing.get_context(self.start_method)
+        return pool_class(self.processes, context=context)
 
     def warm_pool(self, pool_class: PoolClass) -> AbstractContextManager[multiprocessing.pool.Pool]:
         """Such a pool, for a `with` block."""
@@ -67,7 +99,7 @@ class Workload(ABC):
 
     def ready(self, pool: multiprocessing.pool.Pool) -> None:
         """Return when each worker has started and done a task."""
-        warm_up(pool, PROCESSES, "millpond.bench.functions")
+        warm_up(pool, self.processes, "millpond.bench.functions")
 
 
 class WrongAnswer(Exception):
@@ -78,8 +110,3 @@ def expect(got: object, wanted: object) -> None:
     """Raise `WrongAnswer` unless both are equal; `assert` would be gone with -O."""
     if got != wanted:
         raise WrongAnswer(f"got {got!r:.200}, not {wanted!r:.200}")
-
-
-def ratio(stdlib_s: list[float], millpond_s: list[float]) -> float:
-    """Millpond's median time in units of the standard library's."""
-    return statistics.median(millpond_s) / statistics.median(stdlib_s)
