@@ -18,7 +18,7 @@ mod values;
 mod walk;
 mod weigh;
 
-pub(crate) use atoms::attribute;
+pub(crate) use atoms::{attribute, zones_hold};
 pub(crate) use stock::prepare;
 pub(crate) use tape::{Proof, Side};
 pub(crate) use walk::{AddressHasher, NoCollection};

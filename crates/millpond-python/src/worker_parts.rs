@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use crate::buffers::{BufferId, Leases};
 use crate::deliver::{load_view, memory_view};
 use crate::errors;
-use crate::graph::{NoCollection, Proof, Side};
+use crate::graph::{self, NoCollection, Proof, Side};
 use crate::items::Items;
 use crate::names::Names;
 use crate::packed::{self, PartKind};
@@ -98,6 +98,11 @@ impl WorkerDesk {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (entry, turn, copy, index) = id;
         let id = (StoreId { entry, turn }, copy);
+        let zones = self.lock().zones_of(py, id);
+        if !graph::zones_hold(&zones) {
+            let removed = self.lock().copies.remove(&id);
+            drop(removed);
+        }
         // A statement of its own: the guard of a match would be held in its arms.
         let found = self.lock().copy(py, id);
         let (live, memo) = match found {
@@ -240,6 +245,14 @@ impl Inner {
         Some((copy.live.bind(py).clone(), memo))
     }
 
+    /// Returns the time zones in a copy that this task has not used yet.
+    fn zones_of<'py>(&self, py: Python<'py>, id: CopyId) -> Vec<Bound<'py, PyAny>> {
+        match self.copies.get(&id) {
+            Some(Copy { evidence: Evidence::Graph(proof), is_used: false, .. }) => proof.zones(py),
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns an atom as it was loaded in a flat copy.
     fn atom<'py>(&self, py: Python<'py>, id: CopyId, index: usize) -> Option<Bound<'py, PyAny>> {
         match &self.copies.get(&id)?.evidence {
@@ -256,7 +269,7 @@ impl Inner {
     fn evidence(&self, py: Python<'_>, kind: PartKind, live: &Bound<'_, PyAny>) -> Evidence {
         if kind == PartKind::Graph {
             // This may run Python, which knows nothing of the new copy.
-            crate::graph::prepare(py);
+            graph::prepare(py);
             let roots = roots_of(live);
             let roots: Vec<_> = roots.iter().collect();
             // What is opaque here, for example because of a class that is another in this process,

@@ -26,6 +26,16 @@ pub(super) struct KnownAtoms {
     zoned: Vec<usize>,
     /// The type of time zones of a fixed offset.
     zone: Option<usize>,
+    /// The type of time zones that have a name.
+    named_zone: Option<usize>,
+}
+
+/// What is known of an object.
+pub(super) enum Known {
+    Atom,
+    /// It is an atom if this time zone, which has a name, is one.
+    WithZone(*mut ffi::PyObject),
+    Not,
 }
 
 impl KnownAtoms {
@@ -44,6 +54,9 @@ impl KnownAtoms {
                 known.zoned.push(class.as_ptr().addr());
             }
         }
+        known.named_zone = imported(py, "zoneinfo", "ZoneInfo")
+            .filter(|class| is_immutable(class) && !names.is_registered(class).unwrap_or(true))
+            .map(|class| class.as_ptr().addr());
         known
     }
 
@@ -51,32 +64,57 @@ impl KnownAtoms {
     ///
     /// # Safety
     /// `object` is alive.
-    pub(super) unsafe fn contain(&self, py: Python<'_>, object: *mut ffi::PyObject) -> bool {
+    pub(super) unsafe fn look_at(&self, py: Python<'_>, object: *mut ffi::PyObject) -> Known {
         // SAFETY: the caller gives a live object.
         let class = unsafe { ffi::Py_TYPE(object) }.addr();
+        if self.named_zone == Some(class) {
+            return Known::WithZone(object);
+        }
         if !self.types.contains(&class) {
-            return false;
+            return Known::Not;
+        }
+        if !self.zoned.contains(&class) {
+            return Known::Atom;
         }
         // SAFETY: as above. The attribute of an exact type in C runs nothing of the user's.
         let object = unsafe { Borrowed::from_ptr(py, object) };
-        !self.zoned.contains(&class)
-            || object.getattr(pyo3::intern!(py, "tzinfo")).is_ok_and(|zone| {
-                // SAFETY: the zone is alive.
-                zone.is_none() || unsafe { self.is_zone(zone.as_ptr()) }
-            })
-    }
-
-    /// # Safety
-    /// `zone` is alive.
-    unsafe fn is_zone(&self, zone: *mut ffi::PyObject) -> bool {
-        // SAFETY: the caller's duty.
-        self.zone.is_some_and(|class| class == unsafe { ffi::Py_TYPE(zone) }.addr())
+        let Ok(zone) = object.getattr(pyo3::intern!(py, "tzinfo")) else { return Known::Not };
+        let class = zone.get_type().as_ptr().addr();
+        if zone.is_none() || self.zone == Some(class) {
+            Known::Atom
+        } else if self.named_zone == Some(class) {
+            // The object holds its zone.
+            Known::WithZone(zone.as_ptr())
+        } else {
+            Known::Not
+        }
     }
 
     /// Tells whether the same types are atoms now.
     pub(super) fn are_same(&self, now: &Self) -> bool {
         self.types.iter().all(|class| now.types.contains(class))
+            && (self.named_zone.is_none() || self.named_zone == now.named_zone)
     }
+}
+
+/// Tells whether a zone that has a name is pickled by it, to be found in the cache of all zones.
+pub(super) fn is_found_by_name(zone: &Bound<'_, PyAny>) -> bool {
+    // `ZoneInfo.__reduce__` is written in C, and gives callable, key, and whether the zone is cached.
+    let reduced = zone.call_method0(pyo3::intern!(zone.py(), "__reduce__"));
+    reduced
+        .and_then(|reduced| reduced.get_item(1)?.extract::<(String, i64)>())
+        .is_ok_and(|(_, is_cached)| is_cached != 0)
+}
+
+/// Tells whether zones are what unpickling would find by their names now. This runs Python: the cache
+/// of zones is a `WeakValueDictionary`.
+pub(crate) fn zones_hold(zones: &[Bound<'_, PyAny>]) -> bool {
+    zones.iter().all(|zone| {
+        let py = zone.py();
+        zone.getattr(pyo3::intern!(py, "key"))
+            .and_then(|key| zone.get_type().call1((key,)))
+            .is_ok_and(|found| found.is(zone))
+    })
 }
 
 pub(super) fn imported<'py>(
@@ -107,7 +145,12 @@ pub(crate) fn attribute<'py>(
 pub(super) fn is_in_c(class: &Bound<'_, PyType>) -> bool {
     // SAFETY: the type is alive as long as the borrow.
     let raw = unsafe { &*class.as_type_ptr() };
-    raw.tp_flags & IMMUTABLE != 0 && raw.tp_weaklistoffset == 0 && raw.tp_dictoffset == 0
+    is_immutable(class) && raw.tp_weaklistoffset == 0 && raw.tp_dictoffset == 0
+}
+
+fn is_immutable(class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: the type is alive as long as the borrow.
+    unsafe { (*class.as_type_ptr()).tp_flags & IMMUTABLE != 0 }
 }
 
 /// `Py_TPFLAGS_IMMUTABLETYPE` (Include/object.h): set for static types, and for heap types that

@@ -107,6 +107,8 @@ pub(crate) struct Proof {
     pub(super) known_atoms: KnownAtoms,
     pub(super) standard: StandardTypes,
     pub(super) numpy: NumpyTypes,
+    /// The time zones that have a name.
+    pub(super) zones: Vec<Py<PyAny>>,
     pub(super) node_count: usize,
     addresses: OnceLock<Vec<usize>>,
 }
@@ -133,6 +135,7 @@ impl Proof {
             known_atoms: KnownAtoms::default(),
             standard: StandardTypes::default(),
             numpy: NumpyTypes::default(),
+            zones: Vec::new(),
             node_count: 0,
             addresses: OnceLock::new(),
         }
@@ -151,6 +154,12 @@ impl Proof {
     /// Returns the number of atoms that the proof keeps alive.
     pub(crate) fn atom_count(&self) -> usize {
         self.atoms.len()
+    }
+
+    /// Returns the time zones that have a name. In a worker they belong to the process, so they must be
+    /// looked up again before a copy is used again: see [`zones_hold`](super::zones_hold).
+    pub(crate) fn zones<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        self.zones.iter().map(|zone| zone.bind(py).clone()).collect()
     }
 
     /// Returns references to all nodes, for as long as they must not be freed. The proof holds at

@@ -8,7 +8,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyType};
 
-use super::atoms::KnownAtoms;
+use super::atoms::{self, Known, KnownAtoms};
 use super::classes::{self, Base, Class};
 use super::layout;
 use super::standard::StandardTypes;
@@ -130,9 +130,29 @@ impl<'py> Walk<'py> {
     unsafe fn is_known_atom(&mut self, object: *mut ffi::PyObject) -> bool {
         // SAFETY: the caller's duty.
         unsafe {
-            self.atoms.contain(self.py, object)
-                || self.proof.numpy.is_scalar(self.py, self.names, object)
+            match self.atoms.look_at(self.py, object) {
+                Known::Atom => true,
+                Known::WithZone(zone) => self.is_zone_known(zone),
+                Known::Not => self.proof.numpy.is_scalar(self.py, self.names, object),
+            }
         }
+    }
+
+    /// Tells whether a time zone that has a name is an atom, and keeps it if so.
+    ///
+    /// # Safety
+    /// `zone` is alive, and of the type of such zones.
+    unsafe fn is_zone_known(&mut self, zone: *mut ffi::PyObject) -> bool {
+        if self.proof.zones.iter().any(|known| known.as_ptr() == zone) {
+            return true;
+        }
+        // SAFETY: the caller's duty.
+        let zone = unsafe { Bound::from_borrowed_ptr(self.py, zone) };
+        let is_known = atoms::is_found_by_name(&zone);
+        if is_known {
+            self.proof.zones.push(zone.unbind());
+        }
+        is_known
     }
 
     pub(super) fn head(
