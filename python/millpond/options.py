@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
-from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from millpond._native import Job
@@ -25,8 +24,7 @@ _TIME_MAX_S = 1e9
 _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What limits each task of a job.
 
     Attributes:

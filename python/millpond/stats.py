@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,8 +12,7 @@ __all__ = ["PartStats", "Stats"]
 _NS_PER_S = 1e9
 
 
-@dataclass(frozen=True)
-class PartStats:
+class PartStats(NamedTuple):
     """What became of one heavy object, at one place in one callable's tasks.
 
     Attributes:
