@@ -62,7 +62,13 @@ MAKERS: dict[str, Callable[[], Any]] = {
         datetime.date(2026, 11, 23),
         datetime.datetime(2026, 11, 23, 7, 6),
         datetime.time(7, 6),
-        [datetime.timedelta(3), decimal.Decimal("1.5"), decimal.Decimal("nan")],
+        [
+            datetime.timedelta(3),
+            range(5),
+            range(10**30, 0, -7),
+            decimal.Decimal("1.5"),
+            decimal.Decimal("nan"),
+        ],
     ],
     "zoned": lambda: [
         datetime.datetime(2026, 11, 23, 7, 6, tzinfo=datetime.UTC),

@@ -1,4 +1,4 @@
-//! Atoms of the standard library: immutable types in C beside the built-in ones.
+//! Atoms of the standard library: immutable types in C beside the ones that are told by their pointers.
 #![allow(unsafe_code, reason = "exact types are told by their type pointers")]
 
 use pyo3::ffi;
@@ -9,7 +9,8 @@ use crate::names::Names;
 
 /// Types by module and name. Each is written in C, immutable, and has no weak references and no
 /// attributes of an instance's own; what it is pickled as is made of atoms.
-const TYPES: [(&str, &str); 6] = [
+const TYPES: [(&str, &str); 7] = [
+    ("builtins", "range"),
     ("datetime", "timezone"),
     ("datetime", "date"),
     ("datetime", "timedelta"),
