@@ -119,6 +119,7 @@ impl<T: Send + 'static> Engine<T> {
         let number = state.next_loan;
         let loan = Loan { len: lent.len, number, copy: Arc::downgrade(&copy) };
         state.borrowed.insert(lent.offset, loan);
+        kill_point!("parent.borrow.mapped");
         state.ranges.hold(lent.offset);
         Ok(Borrowed { copy, lent, number })
     }
@@ -136,6 +137,7 @@ impl<T: Send + 'static> Engine<T> {
         let range = state.ranges.of(lent.offset);
         if let Some(life) = state.lives.values().find(|life| life.range == range) {
             drop(copy);
+            kill_point!("parent.borrow.unmapped");
             let seat = &self.shared.table().seats()[life.seat as usize];
             seat.give_back(lent.index as usize, lent.turn);
             return;
@@ -212,6 +214,7 @@ impl Worker {
     pub fn lease(&mut self, id: StoreId) -> Result<Option<Leased>> {
         let Some(at) = self.table().store_find(id) else { return Ok(None) };
         let Some(index) = self.seat().lease(id) else { return Ok(None) };
+        kill_point!("worker.lease.taken");
         match self.arguments.copy(at.offset, at.len, Original::Stays) {
             Ok(copy) => Ok(Some(Leased { copy, index })),
             Err(error) => {
@@ -225,7 +228,9 @@ impl Worker {
     pub fn end_lease(&self, leased: Leased) {
         let Leased { copy, index } = leased;
         drop(copy);
+        kill_point!("worker.lease.unmapped");
         self.seat().end_lease(index);
+        kill_point!("worker.lease.ended");
     }
 
     /// Writes a buffer, and a zero behind it, which the parent will map. Returns `None` if too many
@@ -247,6 +252,7 @@ impl Worker {
             self.results.give_back(block);
             return Err(error);
         }
+        kill_point!("worker.lend.written");
         self.lendings.lends = true;
         self.lendings.turn += 1;
         let turn = self.lendings.turn;

@@ -70,6 +70,7 @@ impl<T> Shared<T> {
             return;
         }
         record.is_pending = true;
+        kill_point!("parent.collect.noted");
         record.result_at = place.payload().offset;
         state.pending.push_back(Pending { slot, end: End::Done });
     }
@@ -87,6 +88,7 @@ impl<T: Send + 'static> Engine<T> {
         let Pending { slot, end } = state.pending.pop_front()?;
         let record = &mut state.slots[slot as usize];
         let ticket = record.ticket.take()?;
+        kill_point!("parent.collect.ticket_taken");
         let attempts = record.attempts;
         let outcome = match end {
             End::Done => self.outcome_of(state, slot),
@@ -145,7 +147,9 @@ impl<T: Send + 'static> Engine<T> {
         {
             state.results.forget_range(range);
         }
+        kill_point!("parent.release.read");
         record.turn = table.slot(slot).free(record.turn);
+        kill_point!("parent.release.freed");
         for part in parts {
             state.store.let_go(table, &mut state.space, part);
         }

@@ -5,6 +5,9 @@
 //! supervisor thread. A worker's side is [`Worker`]: it claims tasks, reads payloads and stored parts,
 //! and completes. Who starts the processes, and what the bytes mean, is the front's business.
 
+#[macro_use]
+extern crate millpond_table;
+
 mod buffers;
 mod collect;
 mod config;

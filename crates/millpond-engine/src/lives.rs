@@ -79,6 +79,7 @@ impl<T> Shared<T> {
             return Err(Error::no_room(self.sizes.range_len, self.sizes.results_len()));
         };
         self.table().seats()[seat as usize].reset();
+        kill_point!("parent.seat.reset");
         state.next_incarnation += 1;
         let incarnation = Incarnation(state.next_incarnation);
         let tasks_before = self.tasks_of(seat);
@@ -106,12 +107,14 @@ impl<T> Shared<T> {
             }
             Err(_) => (sentinel, false),
         };
+        kill_point!("parent.seat.started");
         let mut state = self.lock();
         if let Some(life) = state.lives.get_mut(&incarnation) {
             self.poller.add(watch.as_fd(), incarnation.0)?;
             life.watch = Some(watch);
             life.is_pidfd = is_pidfd;
             life.pid = Some(pid);
+            kill_point!("parent.seat.watched");
         }
         Ok(())
     }
@@ -137,6 +140,7 @@ impl<T> Shared<T> {
         }
         let table = self.table();
         let recovered = table.recover_among(Owner(life.seat as u16), state.slots.len() as u32);
+        kill_point!("parent.ended.recovered");
         self.gather(state);
         for slot in recovered.done {
             self.note_done(state, slot);
@@ -152,6 +156,7 @@ impl<T> Shared<T> {
                 state.pending.push_back(Pending { slot, end });
             }
         }
+        kill_point!("parent.ended.settled");
         table.seats()[life.seat as usize].end_leases();
         state.store.free_unleased(table, &mut state.space);
         let ending = self.ending_of(state, &life);
@@ -162,10 +167,12 @@ impl<T> Shared<T> {
         }
         state.vacancies.push_back(Vacancy { incarnation, seat: life.seat, ending });
         drop(guard);
+        kill_point!("parent.ended.vacant");
         // The dead worker may have owed a wake to anyone.
         table.wake_all(|bell| {
             millpond_sys::futex::wake(bell, u32::MAX >> 1);
         });
+        kill_point!("parent.ended.all_woken");
         self.tell_leader();
         self.tell_keeper(KeeperNews::VACANCY);
     }

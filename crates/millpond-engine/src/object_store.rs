@@ -148,6 +148,7 @@ impl ObjectStore {
         };
         let at = StoredAt { offset: block.offset, len: block.len, kind };
         let id = table.store_list(entry, at);
+        kill_point!("parent.store.listed");
         self.bytes += block.len;
         if let Some(hash) = hash {
             self.by_content.insert(hash, entry);
@@ -191,6 +192,7 @@ impl ObjectStore {
         if let Some(part) = place.take() {
             add(self.counted.entry(part.tag).or_default(), table.part_counts(part.id.entry));
             table.store_unlist(part.id);
+            kill_point!("parent.store.unlisted");
             match part.hash {
                 // A worker may map a buffer beyond the tasks that named it.
                 None => self.leased.push((id, part.block)),

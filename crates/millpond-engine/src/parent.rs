@@ -195,6 +195,7 @@ impl<T: Send + 'static> Engine<T> {
     pub fn stop_workers(&self) {
         let table = self.shared.table();
         table.stop();
+        kill_point!("parent.stop.told");
         table.wake_all(|bell| {
             millpond_sys::futex::wake(bell, u32::MAX >> 1);
         });

@@ -78,6 +78,7 @@ impl<T: Send + 'static> Engine<T> {
             offset: block.as_ref().map(|block| block.offset),
             note_len: 0,
         };
+        kill_point!("parent.publish.payload_written");
         slot.describe(payload);
         slot.time(task.time_limit.is_some());
         for &part in task.parts {
@@ -99,6 +100,7 @@ impl<T: Send + 'static> Engine<T> {
         let has_memory_limit = self.shared.sizes.memory_limit.is_some();
         let due = state.note_limits(index, task.time_limit, has_memory_limit);
         let record = &mut state.slots[index as usize];
+        kill_point!("parent.publish.recorded");
         let Some(position) = table.publish(index, turn) else {
             // The ring has four cells a slot, so only a damaged head can fill it. The slot's word may
             // say READY, so the slot is not used again.
@@ -113,6 +115,7 @@ impl<T: Send + 'static> Engine<T> {
         if let Some(due) = due {
             self.shared.look_by(state, due);
         }
+        kill_point!("parent.publish.out");
         state.tasks_dispatched += 1;
         state.task_bytes += task.bytes.len() as u64;
         let unclaimed = state.run_ahead.len();
@@ -120,6 +123,7 @@ impl<T: Send + 'static> Engine<T> {
         if unclaimed > usize::from(table.someone_spins())
             && let Some(bell) = table.wake_one()
         {
+            kill_point!("parent.publish.wake_owed");
             futex::wake(bell, 1);
         }
         Ok(())

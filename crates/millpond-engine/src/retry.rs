@@ -41,6 +41,7 @@ impl<T: Send + 'static> Engine<T> {
         // The next turn: a worker's late word about this one means nothing, and it takes its result's
         // memory back.
         record.turn = place.free(record.turn);
+        kill_point!("parent.retry.freed");
         place.write_inline(&original.inline);
         place.describe(original.payload);
         place.time(record.time_limit_ns.is_some());
@@ -68,11 +69,13 @@ impl<T: Send + 'static> Engine<T> {
         state.slots[slot as usize].position = position;
         state.run_ahead.published(position, original.counted_len);
         state.retries += 1;
+        kill_point!("parent.retry.out");
         if let Some(due) = due {
             shared.look_by(state, due);
         }
         drop(guard);
         if let Some(bell) = table.wake_one() {
+            kill_point!("parent.retry.wake_owed");
             futex::wake(bell, 1);
         }
         Ok(())

@@ -135,6 +135,7 @@ impl<T> Shared<T> {
                 && has_worked
                 && let Some(bell) = table.dismiss(owner)
             {
+                kill_point!("parent.dismiss.wake_owed");
                 futex::wake(bell, 1);
             }
         }
@@ -152,10 +153,12 @@ impl<T> Shared<T> {
         let Some(record) = state.slots.get_mut(slot as usize) else { return false };
         let Some(owner) = self.table().slot(slot).condemn(record.turn) else { return false };
         record.condemned = Some(reason);
+        kill_point!("parent.condemn.word_changed");
         let life = state.lives.values_mut().find(|life| life.seat == u32::from(owner.0));
         if let Some(life) = life {
             let first = if grace_ns == 0 { process::Signal::KILL } else { process::Signal::TERM };
             life.signal(first);
+            kill_point!("parent.condemn.signalled");
             life.stop = Some(Stop { kill_at_ns: now.saturating_add(grace_ns) });
         }
         true
@@ -189,6 +192,7 @@ impl<T: Send + 'static> Engine<T> {
             }
             if shared.table().slot(index as u32).withdraw(record.turn) {
                 record.is_pending = true;
+                kill_point!("parent.cancel.withdrawn");
                 let position = record.position;
                 // The refill that was asked for may lie behind this task, and who steps over it tells
                 // nobody. The leader, who is told below, asks anew.

@@ -54,6 +54,7 @@ impl<T> Shared<T> {
         self.news.store(true, Ordering::SeqCst);
         let table = self.table();
         if table.must_wake_parent() {
+            kill_point!("parent.tell.wake_owed");
             futex::wake(table.parent_bell(), u32::MAX >> 1);
         }
     }
@@ -101,6 +102,7 @@ impl<T: Send + 'static> Engine<T> {
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let wait = futex::wait(bell, value, left);
+        kill_point!("parent.sleep.over");
         table.parent_awake();
         self.shared.news.store(false, Ordering::SeqCst);
         match wait {

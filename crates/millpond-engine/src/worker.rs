@@ -76,12 +76,14 @@ impl Worker {
     /// # Errors
     /// If the memory cannot be mapped or is not the parent's table.
     pub fn join(hand_over: &HandOver) -> Result<Self> {
+        kill_point!("worker.join.begun");
         let files = Files::duplicate(hand_over)?;
         let layout = Layout::new(hand_over.seat_count);
         let shared_table = SharedTable::attach(files.table.as_fd(), layout)?;
         if let Some(parent) = files.parent {
             watch_parent(parent)?;
         }
+        kill_point!("worker.join.watching");
         let arena = Arc::new(files.arena);
         let arguments =
             Reader::new(arena, hand_over.arena_len, hand_over.arena_len, hand_over.arena_small_len);
@@ -115,12 +117,16 @@ impl Worker {
 
     /// Says that the initializer has run and tasks are taken.
     pub fn ready(&self) {
+        kill_point!("worker.ready.untold");
         self.seat().set_state(SeatState::Ready);
+        kill_point!("worker.ready.told");
     }
 
     /// Says that this worker ends in order.
     pub fn retire(&self) {
+        kill_point!("worker.retire.untold");
         self.seat().set_state(SeatState::Retired);
+        kill_point!("worker.retire.told");
     }
 
     /// Says that the initializer raised: `note` and `bytes` reach the parent with the worker's end.
@@ -133,7 +139,9 @@ impl Worker {
         millpond_sys::file_range::write_all_at(file, self.range_start, note)?;
         let after = self.range_start + note.len() as u64;
         millpond_sys::file_range::write_all_at(file, after, bytes)?;
+        kill_point!("worker.fail.written");
         self.seat().set_failure((note.len() + bytes.len()) as u64, note.len() as u64);
+        kill_point!("worker.fail.told");
         Ok(())
     }
 
@@ -150,6 +158,7 @@ impl Worker {
         let table = self.table();
         let Some(claim) = table.claim(self.owner)? else { return Ok(None) };
         if claim.refill && table.must_wake_parent() {
+            kill_point!("worker.claim.wake_owed");
             futex::wake(table.parent_bell(), 1);
         }
         let payload = table.slot(claim.slot).payload();
@@ -164,14 +173,18 @@ impl Worker {
     pub fn wait(&self) -> Result<Next> {
         let table = self.table();
         if self.spins && table.may_spin(self.owner) {
+            kill_point!("worker.spin.begun");
             let found = self.spin(SPIN_TIME);
+            kill_point!("worker.spin.over");
             table.end_spin(self.owner);
             if let Some(task) = found? {
                 // The parent saves a wake for each spinner that it sees, and may have seen this one
                 // for two tasks.
+                kill_point!("worker.spin.found");
                 if table.has_ready()
                     && let Some(bell) = table.wake_one()
                 {
+                    kill_point!("worker.spin.wake_owed");
                     futex::wake(bell, 1);
                 }
                 return Ok(Next::Task(task));
@@ -179,6 +192,7 @@ impl Worker {
         }
         if let Some((bell, value)) = table.worker_may_sleep(self.owner) {
             let wait = futex::wait(bell, value, Some(RECHECK_TIME));
+            kill_point!("worker.sleep.over");
             // A wake that comes in the same instant as the time-out has changed the bell.
             let was_rung = bell.load(Ordering::Relaxed) != value;
             table.worker_awake(self.owner);
@@ -225,8 +239,12 @@ impl Worker {
         let slot = self.table().slot(task.slot);
         if slot.is_timed() {
             slot.set_begun_at(clock::monotonic_ns());
+            kill_point!("worker.begin.timed");
         }
-        slot.begin(self.owner, task.turn)
+        kill_point!("worker.begin.unbegun");
+        let is_mine = slot.begin(self.owner, task.turn);
+        kill_point!("worker.begin.begun");
+        is_mine
     }
 
     /// Tells whether the parent wants this worker to end before it takes another task. If so, and a
@@ -237,6 +255,7 @@ impl Worker {
             return false;
         }
         let table = self.table();
+        kill_point!("worker.leave.asked");
         if table.has_ready()
             && let Some(bell) = table.wake_one()
         {
@@ -308,24 +327,30 @@ impl Worker {
             both[..note.len()].copy_from_slice(note);
             both[note.len()..len].copy_from_slice(bytes);
             self.table().slot(task.slot).write_inline(&both[..len]);
+            kill_point!("worker.complete.inline_written");
             None
         } else {
             self.sweep();
             let block = self.results.store(&[note, bytes])?;
             let offset = block.offset;
+            kill_point!("worker.complete.block_written");
             self.unread.push_back((task.slot, task.turn, block));
             Some(offset)
         };
         let table = self.table();
         let note_len = note.len() as u64;
         table.slot(task.slot).describe(Payload { kind, len: len as u64, offset, note_len });
+        kill_point!("worker.complete.described");
         // Counted before: who has the result finds it in the count.
         self.count(TASKS, 1);
+        kill_point!("worker.complete.counted");
         let Some(wakes_parent) = table.complete(task.slot, self.owner, task.turn) else {
+            kill_point!("worker.complete.condemned");
             self.count(TASKS, 1_u64.wrapping_neg());
             return Ok(false);
         };
         if wakes_parent {
+            kill_point!("worker.complete.wake_owed");
             futex::wake(table.parent_bell(), 1);
         }
         Ok(true)

@@ -21,9 +21,11 @@ impl Table<'_> {
         if !slot.finish(owner, turn) {
             return None;
         }
+        kill_point!("worker.complete.done");
         let mut top = self.control.done.load(Ordering::Relaxed);
         loop {
             slot.next.store(top, Ordering::Relaxed);
+            kill_point!("worker.complete.linked");
             // SYNC: done. Release pairs with the Acquire of `take_done`: who takes the stack sees
             // this slot's word, payload and link, and by the release sequence those below.
             match self.control.done.compare_exchange_weak(
@@ -36,6 +38,7 @@ impl Table<'_> {
                 Err(now) => top = now,
             }
         }
+        kill_point!("worker.complete.pushed");
         Some(self.parent_sleeps())
     }
 
@@ -56,6 +59,7 @@ impl Table<'_> {
         }
         // SYNC: done. Acquire pairs with the Release of `complete`.
         let mut link = self.control.done.swap(0, Ordering::Acquire);
+        kill_point!("parent.collect.stack_taken");
         let first = found.len();
         let mut links_left = self.slots.len();
         let mut outcome = Ok(());

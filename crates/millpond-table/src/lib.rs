@@ -9,6 +9,9 @@
 //! Beside it lies [`Arena`]: the allocator of payload memory, whose metadata never enters the shared
 //! memory.
 
+#[macro_use]
+pub mod kill_points;
+
 mod arena;
 mod control;
 mod done;

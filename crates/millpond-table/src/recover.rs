@@ -37,6 +37,7 @@ impl Table<'_> {
         let mut found = Recovered::default();
         self.worker_awake(dead);
         self.end_spin(dead);
+        kill_point!("parent.recover.sleeper_cleared");
         for (index, slot) in self.slots.iter().enumerate().take(count as usize).rev() {
             let word = slot.word();
             if word.owner() != dead {
@@ -47,8 +48,10 @@ impl Table<'_> {
                 Some(Phase::Begun | Phase::Condemned) => found.lost.push(index),
                 Some(Phase::Done) => found.done.push(index),
                 Some(Phase::Taken) if slot.give_back(dead, word.turn()) => {
+                    kill_point!("parent.recover.word_ready");
                     if self.push_front(index, word.turn()) {
                         found.given_back += 1;
+                        kill_point!("parent.recover.head_moved");
                     } else {
                         // The ring holds more stale cells than it has room for, which only a
                         // damaged table can show: the task ends as lost, and is told so.
@@ -70,6 +73,7 @@ impl Table<'_> {
         for (index, word) in self.control.sleepers.iter().enumerate() {
             // SYNC: sleepers. See `worker_may_sleep`.
             let mut bits = word.swap(0, Ordering::Acquire);
+            kill_point!("parent.wake_all.bits_taken");
             while bits != 0 {
                 if let Some(bell) = self.silence(index, bits.trailing_zeros()) {
                     wake(bell);

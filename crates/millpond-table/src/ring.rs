@@ -126,9 +126,11 @@ impl Table<'_> {
             }
         }
         self.slots[slot as usize].fill(turn);
+        kill_point!("parent.publish.word_ready");
         // SYNC: cell. Release pairs with the Acquire of `read_cell`: who reads what is written here
         // also sees that the head has left this cell's last lap.
         self.cell(tail).store(pack(slot, turn), Ordering::Release);
+        kill_point!("parent.publish.cell_written");
         // SYNC: tail. Release pairs with the Acquire of `tail_position`: who sees the new tail sees
         // the cell, and the slot's word as at least READY in this turn.
         self.control.tail.store(tail.wrapping_add(1), Ordering::Release);
@@ -157,6 +159,7 @@ impl Table<'_> {
             if !stands {
                 // SYNC: cell. See `publish`.
                 self.cell(position).store(pack(slot, turn), Ordering::Release);
+                kill_point!("parent.recover.cell_written");
             }
             // The epoch makes the exchange of a worker fail that read the old head, found its cell
             // stale and is about to step over what now stands there.
@@ -226,10 +229,13 @@ impl Table<'_> {
                 return Err(Error::damaged("slot index", index.into(), self.slots.len() as u64));
             };
             if !slot.take(owner, turn) {
+                kill_point!("worker.claim.stale_seen");
                 self.advance(head);
                 continue;
             }
+            kill_point!("worker.claim.taken");
             self.advance(head);
+            kill_point!("worker.claim.head_moved");
             // SYNC: refill. The fence pairs with the one in `ask_refill`: either the parent sees the
             // head past this position, or this load sees what the parent asked.
             fence(Ordering::SeqCst);

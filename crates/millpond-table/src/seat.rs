@@ -70,6 +70,7 @@ impl Seat {
         self.failure_note_len.store(0, Ordering::Relaxed);
         self.leases.reset();
         self.leaving.store(0, Ordering::Relaxed);
+        kill_point!("parent.seat.cleared");
         self.state.store(SeatState::Starting as u32, Ordering::Release);
     }
 
@@ -111,6 +112,7 @@ impl Seat {
     pub fn set_failure(&self, len: u64, note_len: u64) {
         self.failure_len.store(len, Ordering::Relaxed);
         self.failure_note_len.store(note_len, Ordering::Relaxed);
+        kill_point!("worker.fail.measured");
         self.set_state(SeatState::Failed);
     }
 

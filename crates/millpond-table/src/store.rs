@@ -62,6 +62,7 @@ impl Table<'_> {
         for count in &place.counts {
             count.store(0, Ordering::Relaxed);
         }
+        kill_point!("parent.store.described");
         // SYNC: store-entry. Release pairs with the Acquire of `store_find`.
         place.turn.store(turn, Ordering::Release);
         StoreId { entry, turn }

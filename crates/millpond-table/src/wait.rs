@@ -25,9 +25,11 @@ impl Table<'_> {
     pub fn worker_may_sleep(&self, owner: Owner) -> Option<(&AtomicU32, u32)> {
         let seat = self.seat_of(owner);
         seat.bell.store(ASLEEP, Ordering::Relaxed);
+        kill_point!("worker.sleep.bell_set");
         // SYNC: sleepers. Release pairs with the Acquire in `wake_one`: who takes the bit sees the
         // bell set.
         self.sleeper_word(owner).fetch_or(Self::sleeper_bit(owner), Ordering::Release);
+        kill_point!("worker.sleep.announced");
         // SYNC: publish-or-sleep. The fence pairs with the one in `wake_one`.
         fence(Ordering::SeqCst);
         if self.has_ready() || self.is_stopping() || seat.must_leave() {
@@ -40,6 +42,7 @@ impl Table<'_> {
     /// Worker: is awake again, for whatever reason.
     pub fn worker_awake(&self, owner: Owner) {
         self.sleeper_word(owner).fetch_and(!Self::sleeper_bit(owner), Ordering::Relaxed);
+        kill_point!("worker.awake.bit_cleared");
         self.seat_of(owner).bell.store(AWAKE, Ordering::Relaxed);
     }
 
@@ -62,6 +65,8 @@ impl Table<'_> {
                 let bit = bits & bits.wrapping_neg();
                 // SYNC: sleepers. See `worker_may_sleep`. Whoever clears the bit owns the wake.
                 let before = word.fetch_and(!bit, Ordering::Acquire);
+                kill_point!("parent.wake.bit_taken");
+                kill_point!("worker.wake.bit_taken");
                 if before & bit != 0
                     && let Some(bell) = self.silence(index, bit.trailing_zeros())
                 {
@@ -79,6 +84,7 @@ impl Table<'_> {
     #[must_use]
     pub fn dismiss(&self, owner: Owner) -> Option<&AtomicU32> {
         self.seat_of(owner).ask_to_leave();
+        kill_point!("parent.dismiss.asked");
         // SYNC: publish-or-sleep. See `worker_may_sleep`: either the worker sees that it must leave, or
         // this load sees its bit.
         fence(Ordering::SeqCst);
@@ -104,6 +110,7 @@ impl Table<'_> {
     #[must_use]
     pub fn parent_may_sleep(&self) -> Option<(&AtomicU32, u32)> {
         self.control.bell.store(ASLEEP, Ordering::Relaxed);
+        kill_point!("parent.sleep.bell_set");
         // SYNC: parent-bell. See `parent_sleeps`.
         fence(Ordering::SeqCst);
         // A worker that steps over stale cells tells nobody, so none may lie at the head.

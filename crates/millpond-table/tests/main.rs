@@ -5,6 +5,8 @@
 
 #[path = "promises/hostile.rs"]
 mod hostile;
+#[path = "promises/small_model.rs"]
+mod small_model;
 #[path = "promises/small_worlds.rs"]
 mod small_worlds;
 
