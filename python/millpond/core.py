@@ -52,7 +52,7 @@ class Core:
     collected and then ends them.
 
     Args:
-        seat_count: The number of workers.
+        worker_count: The number of workers at the beginning.
         workers: The processes.
         memory_len_max: What is kept for later while no task needs it, in bytes; None for the
             default.
@@ -61,17 +61,18 @@ class Core:
 
     def __init__(
         self,
-        seat_count: int,
+        worker_count: int,
         workers: Workers,
         memory_len_max: int | None = None,
         memory_limit: int | None = None,
     ) -> None:
         self.pid = os.getpid()
         self.state = INIT
-        self.seat_count = seat_count
+        #: How many workers there are to be; whoever changes it tells the keeper.
+        self.worker_count = worker_count
         self.workers = workers
         self._losses = Losses(workers, memory_limit)
-        self.engine = _native.Engine(seat_count, memory_len_max, memory_limit)
+        self.engine = _native.Engine(worker_count, memory_len_max, memory_limit)
         self.cancelled_jobs = 0
         #: Jobs that are not done, by number, as ``Pool._cache`` shows them.
         self.cache: dict[int, Result] = {}

@@ -1,8 +1,9 @@
 """The keeper: the one thread that is always there.
 
-It starts processes, when the supervisor tells that a worker is gone; it leads, when tasks are out and
-no caller leads, so that no progress depends on anybody calling ``get`` or ``next``; and it ends the
-pool. When nothing is out it sleeps without a timeout.
+It starts processes, when the supervisor tells that a worker is gone, and starts or dismisses some
+when another number is wanted; it leads, when tasks are out and no caller leads, so that no progress
+depends on anybody calling ``get`` or ``next``; and it ends the pool. When nothing is out it sleeps
+without a timeout.
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ class Keeper:
         self._core = core
         self._news = 0
         self._stopped = False
-        #: Seats for which the system has denied a worker, and when they are tried again.
-        self._denied: list[int] = []
+        #: For how many workers this thread has looked, and whether there are as many.
+        self._wanted = core.worker_count
+        self._is_staffed = True
+        #: How many workers that are gone have not been replaced.
+        self._vacant = 0
+        #: How often in a row the system has denied a worker, and when it is asked again.
         self._denial_count = 0
         self._retry_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name="millpond-keeper", daemon=True)
@@ -85,15 +90,18 @@ class Keeper:
             if core.keeper_sleeps and not self._stopped and self._is_done():
                 # The last job ended before the flag was up.
                 timeout_s = 0.0
-            news = self._news or engine.keeper_wait(timeout_s)
+            news = self._news | engine.keeper_wait(0.0 if self._news else timeout_s)
             self._news = 0
             core.keeper_sleeps = False
-            self._fill_vacancies()
+            self._settle_ends()
+            self._staff()
             if self._ends():
                 return
             if news & NEWS_JOB:
                 core.refill()
-            if not core.cache:
+            if self._news and not core.cache:
+                timeout_s = None
+            elif not core.cache:
                 timeout_s = _EXPIRY_TIME_S if engine.expire() else None
             elif core.is_led_by_caller():
                 timeout_s = None
@@ -128,12 +136,14 @@ class Keeper:
         core = self._core
         return core.state == CLOSE and (not core.cache or core.broken is not None)
 
-    def _fill_vacancies(self) -> None:
+    def _settle_ends(self) -> None:
+        """Take note of the workers that are gone."""
         core = self._core
         workers, engine = core.workers, core.engine
         while (vacancy := engine.next_vacancy()) is not None:
-            incarnation, seat, ending, failure, note_len = vacancy
-            workers.remove(incarnation)
+            incarnation, ending, failure, note_len = vacancy
+            self._vacant += workers.remove(incarnation)
+            self._look_anew()
             if ending in ("retired", "stopped", "died"):
                 workers.start_succeeded()
             elif core.broken is None and core.state != TERMINATE:
@@ -141,32 +151,48 @@ class Keeper:
                 cause = workers.start_failed(incarnation, failure, note_len, completed)
                 if cause is not None:
                     core.break_down(cause)
-            if self._stopped or core.broken is not None or core.state == TERMINATE:
-                continue
-            if core.state == CLOSE and not core.cache:
-                continue
-            self._start(seat)
-        if self._denied and time.monotonic() >= self._retry_at_s:
-            denied, self._denied = self._denied, []
-            for seat in denied:
-                if not self._stopped and core.broken is None and core.state != TERMINATE:
-                    self._start(seat)
 
-    def _start(self, seat: int) -> None:
-        """Start a worker in the place of another; later, if the system denies it now."""
+    def _look_anew(self) -> None:
+        self._is_staffed = False
+        self._retry_at_s = 0.0
+
+    def _staff(self) -> None:
+        """Have as many workers as are wanted: dismiss and recall all at once, and start one."""
+        core = self._core
+        if self._stopped or core.broken is not None or core.state == TERMINATE:
+            return
+        if core.state == CLOSE and not core.cache:
+            return
+        if core.worker_count != self._wanted:
+            self._wanted = core.worker_count
+            self._look_anew()
+        if self._is_staffed or time.monotonic() < self._retry_at_s:
+            return
+        missing = core.workers.staff(core.engine, self._wanted)
+        self._vacant = min(self._vacant, missing)
+        if missing and self._start():
+            missing -= 1
+            # Between two starts this thread does what else waits for it, and looks how many are wanted.
+            self._news |= NEWS_STATE if missing else 0
+        self._is_staffed = not missing
+
+    def _start(self) -> bool:
+        """Start a worker. If the system denies it now, it is asked again later."""
         core = self._core
         try:
-            core.workers.start(core.engine, seat)
+            core.workers.start(core.engine)
         except Exception as error:
             # Whatever it is: without this thread nobody would ever tell.
             if not core.workers.living:
                 core.break_down(error)
-                return
-            self._denied.append(seat)
+                return False
             delay_s = min(_DENIAL_TIME_S * 2**self._denial_count, _DENIAL_TIME_MAX_S)
             self._denial_count += 1
             self._retry_at_s = time.monotonic() + delay_s
             core.engine.remind_keeper(delay_s)
-        else:
+            return False
+        if self._vacant:
+            self._vacant -= 1
             core.workers.replacements += 1
-            self._denial_count = 0
+        self._denial_count = 0
+        return True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from millpond._native import Job
 
-__all__ = ["PROCESS_COUNT_MAX", "Limits", "checked_bytes", "checked_count"]
+__all__ = ["PROCESS_COUNT_MAX", "Limits", "checked_bytes", "checked_count", "checked_count_within"]
 
 #: The most workers of a pool: seats of the shared table.
 PROCESS_COUNT_MAX = 1024
@@ -137,4 +137,25 @@ def checked_count(processes: Any) -> int:
         raise ValueError("Number of processes must be at least 1")
     if count > PROCESS_COUNT_MAX:
         raise ValueError(f"Number of processes must be at most {PROCESS_COUNT_MAX}, not {count}")
+    return count
+
+
+def checked_count_within(processes: Any, most: int) -> int:
+    """Return the number of workers that a pool is to have from now on.
+
+    Args:
+        processes: The number.
+        most: How many workers the pool has room for.
+
+    Raises:
+        ValueError: If it is out of range.
+        TypeError: If it is no integer.
+    """
+    if processes is None:
+        raise TypeError("the number of processes must be an integer, not NoneType")
+    count = checked_count(processes)
+    if count > most:
+        raise ValueError(
+            f"Number of processes must be at most {most} under this limit on file size, not {count}"
+        )
     return count

@@ -12,7 +12,7 @@ from millpond import _native
 from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
 from millpond.errors import PoolTerminated
 from millpond.keeper import Keeper
-from millpond.options import Limits, checked_bytes, checked_count
+from millpond.options import Limits, checked_bytes, checked_count, checked_count_within
 from millpond.results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from millpond.stats import Stats
 from millpond.workers import Workers
@@ -118,7 +118,7 @@ class Pool(stdlib_pool.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
-        self._processes = checked_count(processes)
+        worker_count = checked_count(processes)
         self._limits = Limits().but(timeout, retries, retry_on)
         if maxtasksperchild is not None and (
             not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
@@ -133,13 +133,13 @@ class Pool(stdlib_pool.Pool):
 
         work_args = (initializer, initargs, maxtasksperchild, finalizer, finalargs)
         workers = Workers(self.Process, self._ctx, work_args)
-        self._core = core = Core(self._processes, workers, memory, memory_limit)
+        self._core = core = Core(worker_count, workers, memory, memory_limit)
         self._pool = workers.processes
         self._cache = core.cache
         self._taskqueue = _TaskQueue(core)
         try:
-            for seat in range(self._processes):
-                workers.start(core.engine, seat)
+            for _ in range(worker_count):
+                workers.start(core.engine)
             # The first workers are there: a thread of ours no longer meets their fork.
             core.engine.start_supervisor()
             self._keeper = Keeper(core)
@@ -171,8 +171,17 @@ class Pool(stdlib_pool.Pool):
             raise ValueError("Pool not running")
         self._core.check_process()
 
+    @property
+    def _processes(self) -> int:
+        """How many workers there are to be; the standard library's name for it."""
+        return self._core.worker_count
+
+    @_processes.setter
+    def _processes(self, processes: int) -> None:
+        self._core.worker_count = checked_count_within(processes, self._core.engine.seat_count)
+
     def _repopulate_pool(self) -> None:
-        """Replace workers that are gone; the pool does so by itself."""
+        """Have as many workers as ``_processes`` says; the pool does so by itself."""
         self._keeper.wake()
 
     # Calls.
@@ -297,7 +306,7 @@ class Pool(stdlib_pool.Pool):
             iterable = list(iterable)
         length = len(iterable)
         if chunksize is None:
-            chunksize, extra = divmod(length, (len(self._pool) or self._processes) * 4)
+            chunksize, extra = divmod(length, self._processes * 4)
             if extra:
                 chunksize += 1
         if length == 0 or chunksize <= 0:
@@ -406,6 +415,25 @@ class Pool(stdlib_pool.Pool):
         stats["jobs_cancelled"] = core.cancelled_jobs
         stats.deaths = dict(core.workers.deaths)
         return stats
+
+    def resize(self, processes: int) -> None:
+        """Change the number of workers, and return at once.
+
+        New workers are started as the first ones were, and take tasks as soon as they are ready.
+        Surplus ones end in order, each after the task that it runs, idle ones at once. The last call
+        holds.
+
+        Args:
+            processes: How many there are to be, 1 to 1024.
+
+        Raises:
+            ValueError: If the pool does not run, or the number is out of range. Under a limit on file
+                size (``RLIMIT_FSIZE``) a pool cannot have many more workers than it began with.
+            TypeError: If it is no integer.
+        """
+        self._check_running()
+        self._processes = processes
+        self._keeper.wake()
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")

@@ -58,9 +58,12 @@ class Workers:
         self._make_process = make_process
         self._ctx = ctx
         self._work_args = work_args
-        #: The processes, as ``Pool._pool`` shows them.
+        #: The processes that stay, as ``Pool._pool`` shows them.
         self.processes: list[BaseProcess] = []
+        #: All processes whose end has not been handled.
         self._by_incarnation: dict[int, BaseProcess] = {}
+        #: Those of them that are surplus, and end after their present task.
+        self._leaving: set[int] = set()
         self._ended: dict[int, tuple[int, int | None]] = {}
         self._reaping = threading.Lock()
         self._failed_starts = 0
@@ -74,13 +77,28 @@ class Workers:
         """Number of processes whose end has not been handled."""
         return len(self._by_incarnation)
 
-    def start(self, engine: Engine, seat: int) -> None:
-        """Start a process for a seat.
+    def staff(self, engine: Engine, wanted: int) -> int:
+        """Dismiss workers that are surplus, or recall dismissed ones.
+
+        Returns:
+            How many are to be started.
+        """
+        dismissed, recalled, missing = engine.staff(wanted)
+        for incarnation in dismissed:
+            self._leaving.add(incarnation)
+            self.processes.remove(self._by_incarnation[incarnation])
+        for incarnation in recalled:
+            self._leaving.discard(incarnation)
+            self.processes.append(self._by_incarnation[incarnation])
+        return missing
+
+    def start(self, engine: Engine) -> None:
+        """Start a process.
 
         Raises:
             OSError: If the system denies it; nothing of it is left then.
         """
-        incarnation, descriptors, numbers = engine.take_seat(seat)
+        incarnation, descriptors, numbers = engine.take_seat()
         try:
             process = self._make_process(
                 self._ctx,
@@ -122,14 +140,18 @@ class Workers:
                 del self._ended[next(iter(self._ended))]
             return known
 
-    def remove(self, incarnation: int) -> None:
-        """Take a worker that is gone off the list."""
+    def remove(self, incarnation: int) -> bool:
+        """Take a worker that is gone off the list. Return whether it was one of those that stay."""
         _, exitcode = self.reap(incarnation)
         if exitcode is not None and exitcode < 0:
             self.deaths[signal_name(-exitcode)] += 1
         process = self._by_incarnation.pop(incarnation, None)
+        if incarnation in self._leaving:
+            self._leaving.discard(incarnation)
+            return False
         if process in self.processes:
             self.processes.remove(process)
+        return True
 
     def start_failed(
         self, incarnation: int, failure: bytes, note_len: int, tasks_completed: int
@@ -180,14 +202,14 @@ class Workers:
 
     def terminate(self) -> None:
         """Send SIGTERM to all that live, as ``multiprocessing.Pool.terminate`` does."""
-        for process in tuple(self.processes):
+        for process in tuple(self._by_incarnation.values()):
             if process.exitcode is None:
                 process.terminate()
 
     def join_or_kill(self) -> None:
         """Wait for the ends of all that were asked to end, and kill those that do not heed it."""
         give_up_s = time.monotonic() + _END_GRACE_S
-        for process in tuple(self.processes):
+        for process in tuple(self._by_incarnation.values()):
             process.join(max(0.0, give_up_s - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
@@ -195,7 +217,7 @@ class Workers:
 
     def join(self) -> None:
         """Wait for the ends of all."""
-        for process in tuple(self.processes):
+        for process in tuple(self._by_incarnation.values()):
             process.join()
 
     def release(self) -> None:
@@ -204,6 +226,7 @@ class Workers:
         """
         self.processes = []
         self._by_incarnation.clear()
+        self._leaving.clear()
 
 
 def _exit_code(process: BaseProcess) -> int | None:

@@ -43,9 +43,9 @@ fn through_the_table(tasks: u64) {
 }
 
 fn through_the_engine(tasks: u64, bytes: &[u8]) {
-    let config = Config { seat_count: 1, warm_len_max: WARM_LEN_MAX, memory_limit: None };
+    let config = Config { worker_count: 1, warm_len_max: WARM_LEN_MAX, memory_limit: None };
     let engine = Engine::new(config).unwrap();
-    let mut worker = Worker::join(&engine.take_seat(0).unwrap()).unwrap();
+    let mut worker = Worker::join(&engine.take_seat().unwrap()).unwrap();
     for first in (0..tasks).step_by(BATCH as usize) {
         for ticket in first..first + BATCH {
             assert!(engine.has_room(bytes.len() as u64));

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Thread(String),
     #[error("no room for {len} bytes in the pool's shared memory of {limit} bytes")]
     NoRoom { len: u64, limit: u64 },
+    #[error("all {0} seats of the pool are taken")]
+    NoSeat(u32),
     #[error("a payload of {len} bytes at {offset} lies outside its memory of {limit} bytes")]
     BadPayload { offset: u64, len: u64, limit: u64 },
 }
@@ -47,6 +49,11 @@ impl Error {
     #[cold]
     pub(crate) fn no_room(len: u64, limit: u64) -> Self {
         Self(Kind::NoRoom { len, limit })
+    }
+
+    #[cold]
+    pub(crate) fn no_seat(count: u32) -> Self {
+        Self(Kind::NoSeat(count))
     }
 
     #[cold]

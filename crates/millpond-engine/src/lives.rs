@@ -36,13 +36,11 @@ pub enum Ending {
     Died,
 }
 
-/// A seat that has lost its worker.
+/// A worker that is gone, and has left its seat.
 #[derive(Clone, Debug)]
 pub struct Vacancy {
-    /// The worker that is gone.
+    /// The worker.
     pub incarnation: Incarnation,
-    /// The seat that it leaves.
-    pub seat: u32,
     /// How it ended.
     pub ending: Ending,
 }
@@ -59,6 +57,8 @@ pub(crate) struct Life {
     pub(crate) tasks_before: u64,
     /// Set once the worker was asked to stop.
     pub(crate) stop: Option<Stop>,
+    /// Whether it is surplus: it ends after its present task, and is not replaced.
+    pub(crate) is_leaving: bool,
 }
 
 /// A worker that has been asked to stop.
@@ -69,15 +69,20 @@ pub(crate) struct Stop {
 }
 
 impl<T> Shared<T> {
-    pub(crate) fn take_seat(&self, seat: u32) -> Result<HandOver> {
+    pub(crate) fn take_seat(&self) -> Result<HandOver> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.seats.are_all_taken() {
+            return Err(Error::no_seat(self.sizes.seat_count));
+        }
         if !state.ranges.has_free() {
             self.complete_loans(state);
         }
         let Some(range) = state.ranges.take() else {
             return Err(Error::no_room(self.sizes.range_len, self.sizes.results_len()));
         };
+        let seat = state.seats.take();
+        state.store.seat_count = state.seats.bound();
         self.table().seats()[seat as usize].reset();
         kill_point!("parent.seat.reset");
         state.next_incarnation += 1;
@@ -85,7 +90,16 @@ impl<T> Shared<T> {
         let tasks_before = self.tasks_of(seat);
         state.lives.insert(
             incarnation,
-            Life { seat, range, watch: None, is_pidfd: false, pid: None, tasks_before, stop: None },
+            Life {
+                seat,
+                range,
+                watch: None,
+                is_pidfd: false,
+                pid: None,
+                tasks_before,
+                stop: None,
+                is_leaving: false,
+            },
         );
         let start = state.ranges.start(range);
         Ok(self.hand_over(incarnation, seat, start))
@@ -125,6 +139,7 @@ impl<T> Shared<T> {
         let state = &mut *guard;
         if let Some(life) = state.lives.remove(&incarnation) {
             state.ranges.retire(life.range, 0, &self.results);
+            state.give_seat(life.seat);
         }
     }
 
@@ -165,7 +180,8 @@ impl<T> Shared<T> {
         if state.ranges.retire(life.range, unread, &self.results) {
             state.results.forget_range(life.range);
         }
-        state.vacancies.push_back(Vacancy { incarnation, seat: life.seat, ending });
+        state.give_seat(life.seat);
+        state.vacancies.push_back(Vacancy { incarnation, ending });
         drop(guard);
         kill_point!("parent.ended.vacant");
         // The dead worker may have owed a wake to anyone.

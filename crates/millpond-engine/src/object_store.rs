@@ -33,6 +33,8 @@ pub(crate) struct ObjectStore {
     counted: HashMap<u64, PartCounts>,
     /// Buffers that are no longer listed, and that workers still read.
     leased: Vec<(StoreId, Block)>,
+    /// Only the first so many seats have a worker.
+    pub(crate) seat_count: usize,
 }
 
 /// What workers have counted for a part, by the indices that the front gives them.
@@ -47,6 +49,7 @@ impl ObjectStore {
             bytes: 0,
             counted: HashMap::new(),
             leased: Vec::new(),
+            seat_count: 0,
         }
     }
 
@@ -106,7 +109,7 @@ impl ObjectStore {
     pub(crate) fn free_unleased(&mut self, table: Table<'_>, space: &mut Space) {
         let mut at = 0;
         while at < self.leased.len() {
-            if table.is_leased(self.leased[at].0) {
+            if table.is_leased_among(self.leased[at].0, self.seat_count) {
                 at += 1;
                 continue;
             }

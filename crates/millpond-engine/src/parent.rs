@@ -99,14 +99,14 @@ impl<T: Send + 'static> Engine<T> {
     /// If the kernel denies shared memory or futexes, or memory is short.
     pub fn new(config: Config) -> Result<Self> {
         probe::require()?;
-        let layout = Layout::new(config.seat_count);
         let sizes = Sizes::new(config);
+        let layout = Layout::new(sizes.seat_count);
         let table_file = memfd::create("millpond-table", file_len(layout) as u64)?;
         let shared_table = SharedTable::create(table_file.as_fd(), layout)?;
         let arena = Arc::new(memfd::create("millpond-arena", sizes.arena_len)?);
         let results = Arc::new(memfd::create("millpond-results", sizes.results_len())?);
         let state = State::new(
-            layout.slot_count,
+            layout,
             Space::new(
                 Arc::clone(&arena),
                 0,
@@ -158,9 +158,15 @@ impl<T: Send + 'static> Engine<T> {
     /// [`Self::unseat`].
     ///
     /// # Errors
-    /// If no result range is free.
-    pub fn take_seat(&self, seat: u32) -> Result<HandOver> {
-        self.shared.take_seat(seat)
+    /// If no seat or no result range is free.
+    pub fn take_seat(&self) -> Result<HandOver> {
+        self.shared.take_seat()
+    }
+
+    /// Returns the most workers that the pool can have at a time.
+    #[must_use]
+    pub fn seat_count(&self) -> u32 {
+        self.shared.sizes.seat_count
     }
 
     /// Tells that the process of this incarnation has been started. Its end is seen by pidfd, or by
@@ -185,7 +191,7 @@ impl<T: Send + 'static> Engine<T> {
         self.shared.ended(incarnation);
     }
 
-    /// Returns the next seat that has lost its worker, if there is one.
+    /// Returns the next worker whose end was settled, if there is one.
     #[must_use]
     pub fn next_vacancy(&self) -> Option<Vacancy> {
         self.shared.lock().vacancies.pop_front()
@@ -253,7 +259,9 @@ impl<T: Send + 'static> Engine<T> {
     /// Returns the sums of what all workers have counted, with their names.
     #[must_use]
     pub fn worker_counts(&self) -> Vec<(&'static str, u64)> {
-        let seats = self.shared.table().seats();
+        // Those that never had a worker are not touched.
+        let seat_count = self.shared.lock().seats.ever_taken();
+        let seats = &self.shared.table().seats()[..seat_count];
         let sum = |index| seats.iter().map(|seat| seat.count(index)).sum();
         Seat::COUNTS.iter().enumerate().map(|(index, name)| (*name, sum(index))).collect()
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use millpond_table::{Block, StoreId};
+use millpond_table::{Block, Layout, StoreId};
 
 use crate::buffers::Loan;
 use crate::lives::{Incarnation, Life, Vacancy};
@@ -14,6 +14,7 @@ use crate::ranges::Ranges;
 use crate::reader::Reader;
 use crate::retry::Original;
 use crate::run_ahead::RunAhead;
+use crate::seats::Seats;
 use crate::space::Space;
 use crate::stops::Reason;
 
@@ -98,6 +99,7 @@ pub(crate) struct State<T> {
     /// Buffers of results that are mapped here, by their offset.
     pub(crate) borrowed: HashMap<u64, Loan>,
     pub(crate) next_loan: u64,
+    pub(crate) seats: Seats,
     pub(crate) lives: HashMap<Incarnation, Life>,
     pub(crate) vacancies: VecDeque<Vacancy>,
     pub(crate) next_incarnation: u64,
@@ -118,7 +120,7 @@ pub(crate) struct State<T> {
 
 impl<T> State<T> {
     pub(crate) fn new(
-        slot_count: u32,
+        layout: Layout,
         space: Space,
         store: ObjectStore,
         results: Reader,
@@ -127,7 +129,7 @@ impl<T> State<T> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            slot_count,
+            slot_count: layout.slot_count,
             pending: VecDeque::new(),
             found: Vec::new(),
             space,
@@ -137,6 +139,7 @@ impl<T> State<T> {
             ranges,
             borrowed: HashMap::new(),
             next_loan: 0,
+            seats: Seats::new(layout.seat_count),
             lives: HashMap::new(),
             vacancies: VecDeque::new(),
             next_incarnation: 0,
@@ -174,6 +177,12 @@ impl<T> State<T> {
         }
         self.slots.push(SlotRecord::new());
         Some(slot)
+    }
+
+    /// Gives the seat back of a worker that is gone, and whose leases have ended.
+    pub(crate) fn give_seat(&mut self, seat: u32) {
+        self.seats.give_back(seat);
+        self.store.seat_count = self.seats.bound();
     }
 
     /// Gives a slot back that holds no task any more.

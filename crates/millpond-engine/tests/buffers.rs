@@ -10,9 +10,9 @@ const LEN: usize = BUFFER_LEN_MIN + 5;
 /// An engine, and a worker in its first seat.
 fn pool() -> (Engine<()>, Worker) {
     let engine =
-        Engine::new(Config { seat_count: 1, warm_len_max: WARM_LEN_MAX, memory_limit: None })
+        Engine::new(Config { worker_count: 1, warm_len_max: WARM_LEN_MAX, memory_limit: None })
             .unwrap();
-    let worker = Worker::join(&engine.take_seat(0).unwrap()).unwrap();
+    let worker = Worker::join(&engine.take_seat().unwrap()).unwrap();
     (engine, worker)
 }
 

@@ -42,19 +42,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[pymethods]
 impl Engine {
-    /// Makes an engine for up to `seat_count` workers. `memory_len_max` is what the parent, and each
+    /// Makes an engine for a pool that begins with `worker_count` workers. `memory_len_max` is what the parent, and each
     /// worker, may keep for later while no task needs it, in bytes. `memory_limit` is what a worker may
     /// have resident while it runs a task, in bytes.
     #[new]
-    #[pyo3(signature = (seat_count, memory_len_max=None, memory_limit=None))]
+    #[pyo3(signature = (worker_count, memory_len_max=None, memory_limit=None))]
     fn new(
-        seat_count: u32,
+        worker_count: u32,
         memory_len_max: Option<u64>,
         memory_limit: Option<u64>,
     ) -> PyResult<Self> {
         let warm_len_max = memory_len_max.unwrap_or(WARM_LEN_MAX);
         let kept_len_max = memory_len_max.unwrap_or(KEPT_LEN_MAX);
-        let config = Config { seat_count, warm_len_max, memory_limit };
+        let config = Config { worker_count, warm_len_max, memory_limit };
         let engine = millpond_engine::Engine::new(config)
             .map_err(|error| PyOSError::new_err(error.to_string()))?;
         let live = Live::new(engine, kept_len_max);
@@ -67,9 +67,9 @@ impl Engine {
 
     /// Takes a seat for a new worker. Returns its incarnation, the descriptors and the numbers that
     /// `serve` needs.
-    fn take_seat(&self, seat: u32) -> PyResult<(u64, Vec<i32>, Vec<u64>)> {
+    fn take_seat(&self) -> PyResult<(u64, Vec<i32>, Vec<u64>)> {
         let given =
-            self.running()?.engine.take_seat(seat).map_err(|error| errors::to_python(&error))?;
+            self.running()?.engine.take_seat().map_err(|error| errors::to_python(&error))?;
         let fds = vec![given.table_fd, given.arena_fd, given.results_fd, given.parent_fd];
         let numbers = vec![
             u64::from(given.seat),
@@ -106,13 +106,29 @@ impl Engine {
         }
     }
 
-    /// Returns the next seat that has lost its worker: (incarnation, seat, ending, failure, length of
-    /// the note in it), or None.
+    /// Returns the most workers that the pool can have at a time.
+    #[getter]
+    fn seat_count(&self) -> PyResult<u32> {
+        Ok(self.running()?.engine.seat_count())
+    }
+
+    /// Dismisses surplus workers, or recalls dismissed ones, so that `wanted` stay. Returns the
+    /// incarnations of those that were dismissed and of those that were recalled, and how many workers
+    /// are to be started.
+    fn staff(&self, wanted: usize) -> (Vec<u64>, Vec<u64>, usize) {
+        let Some(live) = self.live() else { return (Vec::new(), Vec::new(), 0) };
+        let staffing = live.engine.staff(wanted);
+        let numbers = |all: Vec<Incarnation>| all.into_iter().map(|one| one.0).collect();
+        (numbers(staffing.dismissed), numbers(staffing.recalled), staffing.missing)
+    }
+
+    /// Returns the next worker whose end was settled: (incarnation, ending, failure, length of the note
+    /// in it), or None.
     #[allow(clippy::type_complexity, reason = "it is a row for Python")]
     fn next_vacancy<'py>(
         &self,
         py: Python<'py>,
-    ) -> Option<(u64, u32, &'static str, Bound<'py, PyBytes>, u64)> {
+    ) -> Option<(u64, &'static str, Bound<'py, PyBytes>, u64)> {
         let vacancy = self.live()?.engine.next_vacancy()?;
         let (ending, bytes, note_len) = match vacancy.ending {
             Ending::NeverReady => ("never ready", Vec::new(), 0),
@@ -122,7 +138,7 @@ impl Engine {
             Ending::Died => ("died", Vec::new(), 0),
         };
         let bytes = PyBytes::new(py, &bytes);
-        Some((vacancy.incarnation.0, vacancy.seat, ending, bytes, note_len))
+        Some((vacancy.incarnation.0, ending, bytes, note_len))
     }
 
     /// Starts the thread that watches over workers' lives.

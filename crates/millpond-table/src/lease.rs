@@ -96,6 +96,13 @@ impl Table<'_> {
     /// task that named it.
     #[must_use]
     pub fn is_leased(&self, id: StoreId) -> bool {
-        self.seats.iter().any(|seat| seat.has_leased(id))
+        self.is_leased_among(id, self.seats.len())
+    }
+
+    /// Parent: as [`Self::is_leased`], where only the first `count` seats have a worker: memory that was
+    /// never touched is not touched by a walk over it.
+    #[must_use]
+    pub fn is_leased_among(&self, id: StoreId, count: usize) -> bool {
+        self.seats.iter().take(count).any(|seat| seat.has_leased(id))
     }
 }

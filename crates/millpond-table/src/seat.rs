@@ -79,6 +79,11 @@ impl Seat {
         self.leaving.store(1, Ordering::Relaxed);
     }
 
+    /// Parent: takes back that the worker is to end; see [`Table::recall`](crate::Table::recall).
+    pub(crate) fn ask_to_stay(&self) {
+        self.leaving.store(0, Ordering::Relaxed);
+    }
+
     /// Worker: tells whether the parent wants it to end.
     #[must_use]
     pub fn must_leave(&self) -> bool {

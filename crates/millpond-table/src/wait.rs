@@ -97,6 +97,12 @@ impl Table<'_> {
         self.silence(usize::from(owner.0) / 64, u32::from(owner.0) % 64)
     }
 
+    /// Parent: takes a [`Self::dismiss`] back. The worker may have seen it already and be about to end; so
+    /// the parent goes by its end, and not by this.
+    pub fn recall(&self, owner: Owner) {
+        self.seat_of(owner).ask_to_stay();
+    }
+
     /// Silences the bell of the sleeper with this bit, and returns it for the futex call. `None` if
     /// there is no such seat: a peer wrote the bit.
     pub(crate) fn silence(&self, word: usize, bit: u32) -> Option<&AtomicU32> {

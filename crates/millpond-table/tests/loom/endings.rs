@@ -136,3 +136,30 @@ fn a_dismissed_worker_never_sleeps() {
         assert!(slept.is_none() || slept == woken, "a dismissed worker sleeps for ever");
     });
 }
+
+#[test]
+fn a_worker_that_is_dismissed_and_recalled_misses_no_task() {
+    check(|| {
+        let heap = table_of(1);
+        let ella = {
+            let heap = heap.clone();
+            thread::spawn(move || {
+                let table = heap.table();
+                // As `Worker::wait`: it sleeps, or takes what is ready, or leaves.
+                let slept = table.worker_may_sleep(ELLA).map(|(bell, _)| address(bell));
+                let claimed = slept.is_none() && claim(table, ELLA).is_some();
+                let leaves = slept.is_none() && !claimed && table.seats()[0].must_leave();
+                (slept, claimed, leaves)
+            })
+        };
+        let table = heap.table();
+        let mut woken: Vec<_> = table.dismiss(ELLA).map(address).into_iter().collect();
+        table.recall(ELLA);
+        publish(table, 0, 0);
+        woken.extend(table.wake_one().map(address));
+        let (slept, claimed, leaves) = ella.join().unwrap();
+        // Who was in between two looks looks again, and finds the task.
+        let looks_again = slept.is_none() && !claimed && !leaves;
+        assert!(claimed || leaves || looks_again || woken.contains(&slept.unwrap()));
+    });
+}

@@ -78,6 +78,11 @@ fn use_all(table: Table<'_>) {
     recovered.lost.append(&mut recovered.done);
     assert!(recovered.lost.iter().all(|&slot| slot < LAYOUT.slot_count));
     table.wake_all(|_| ());
+    let _ = table.dismiss(Owner(1)).is_some();
+    table.recall(Owner(1));
+    for count in [0, 1, usize::MAX] {
+        let _ = table.is_leased_among(StoreId { entry: 1, turn: 1 }, count);
+    }
     let _ = (table.someone_spins(), table.wake_one().is_some());
     table.slot(1).describe(Payload { kind: 1, len: 1, offset: None, note_len: 0 });
     for slot in 0..LAYOUT.slot_count {
