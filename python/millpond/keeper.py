@@ -23,6 +23,10 @@ __all__ = ["Keeper"]
 #: leads again and again; to step in between would cost it a hand-over of the GIL each time.
 _NAP_TIME_S = 0.002
 
+#: For how many seconds, at most, a caller may take the news of a death before its worker is replaced.
+_HEAD_START_S = 0.003
+_HEAD_START_LOOK_S = 0.0002
+
 #: For how many seconds things are kept for a next dispatch.
 _EXPIRY_TIME_S = 1.0
 
@@ -140,10 +144,12 @@ class Keeper:
         """Take note of the workers that are gone."""
         core = self._core
         workers, engine = core.workers, core.engine
+        seen_activity, has_died = core.activity, False
         while (vacancy := engine.next_vacancy()) is not None:
             incarnation, ending, failure, note_len = vacancy
             self._vacant += workers.remove(incarnation)
             self._look_anew()
+            has_died |= ending in ("stopped", "died")
             if ending in ("retired", "stopped", "died"):
                 workers.start_succeeded()
             elif core.broken is None and core.state != TERMINATE:
@@ -151,6 +157,14 @@ class Keeper:
                 cause = workers.start_failed(incarnation, failure, note_len, completed)
                 if cause is not None:
                     core.break_down(cause)
+        # The start of a process holds the GIL for milliseconds, in which nobody could be told.
+        give_up_s = time.monotonic() + (_HEAD_START_S if has_died else 0.0)
+        while (
+            core.activity == seen_activity
+            and core.is_led_by_caller()
+            and time.monotonic() < give_up_s
+        ):
+            time.sleep(_HEAD_START_LOOK_S)
 
     def _look_anew(self) -> None:
         self._is_staffed = False
