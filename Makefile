@@ -9,7 +9,7 @@ NATIVE := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 # The Rust tests of the engine need no Python; the binding is tested from Python.
 RUST_TESTED := -p millpond-sys -p millpond-table -p millpond-engine -p testkit
 
-.PHONY: help build demo test test-rust test-python test-models lint bench verify fuzz clean
+.PHONY: help build demo test test-rust test-python test-models lint bench verify canaries fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,10 @@ verify: build ## The long forms of the models, of the composed test and of the p
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
 	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability'
+	$(MAKE) canaries
+
+canaries: build $(VENV)/.tools ## A bug for each tier of tests, which that tier must find
+	sh tools/canaries.sh $(CURDIR)/$(BIN)/python
 
 fuzz: ## 100 000 composed programs, and the fuzz targets of the shared structures; needs cargo-fuzz
 	MILLPOND_EXAMPLES=100000 $(MAKE) test-python PYTEST_ARGS='tests/exactness/test_composed.py -k "alike and not otherwise and not nothing"'

@@ -45,6 +45,8 @@ impl Table<'_> {
             }
             let index = index as u32;
             match word.phase() {
+                #[cfg(canary = "lost-is-done")]
+                Some(Phase::Begun) => found.done.push(index),
                 Some(Phase::Begun | Phase::Condemned) => found.lost.push(index),
                 Some(Phase::Done) => found.done.push(index),
                 Some(Phase::Taken) if slot.give_back(dead, word.turn()) => {
