@@ -12,7 +12,7 @@ NATIVE := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 RUST_TESTED := -p millpond-sys -p millpond-table -p millpond-engine -p testkit
 
 .PHONY: help build demo test test-rust test-python test-models lint bench bench-rust instructions \
-        instructions-reference verify soak fuzz clean
+        instructions-reference verify canaries soak fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,6 +85,10 @@ verify: build ## The long forms of the models, of the composed test and of the p
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
 	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability'
+	$(MAKE) canaries
+
+canaries: build $(VENV)/.tools ## A bug for each tier of tests, which that tier must find
+	sh tools/canaries.sh $(CURDIR)/$(BIN)/python
 
 soak: build $(VENV)/.tools ## One pool under everything for an hour, and what it grows (SOAK_ARGS='--minutes 60')
 	cd tests && $(CURDIR)/$(BIN)/python -m reliability.soak $(SOAK_ARGS)

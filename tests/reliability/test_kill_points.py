@@ -9,6 +9,7 @@ that had begun ends with its worker.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -73,8 +74,12 @@ pytestmark = pytest.mark.limit_s(600)
 @pytest.fixture(scope="session")
 def variant() -> str:
     """The folder of a package whose native module has the points."""
+    name, cfgs = "kill_points", ["kill_points"]
+    canary = os.environ.get("MILLPOND_CANARY")
+    if canary:
+        name, cfgs = f"{name}-{canary}", [*cfgs, f'canary="{canary}"']
     built = subprocess.run(
-        ["sh", "tools/native_variant.sh", sys.executable, "kill_points", "--cfg kill_points"],
+        ["sh", "tools/native_variant.sh", sys.executable, name, *cfgs],
         cwd=ROOT,
         capture_output=True,
         text=True,

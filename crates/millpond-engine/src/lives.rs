@@ -182,11 +182,15 @@ impl<T> Shared<T> {
         }
         state.give_seat(life.seat);
         state.vacancies.push_back(Vacancy { incarnation, ending });
+        let seat_count = state.seats.ever_taken();
         drop(guard);
         kill_point!("parent.ended.vacant");
         // The dead worker may have owed a wake to anyone.
         table.wake_all(|bell| {
             millpond_sys::futex::wake(bell, u32::MAX >> 1);
+        });
+        table.ring_all(seat_count, |bell| {
+            millpond_sys::futex::wake(bell, 1);
         });
         kill_point!("parent.ended.all_woken");
         self.tell_leader();

@@ -177,6 +177,8 @@ impl<T: Send + 'static> Engine<T> {
     /// If the system denies the watch. The process must then be ended, and [`Self::ended`] told.
     pub fn seated(&self, incarnation: Incarnation, pid: u32, sentinel_fd: i32) -> Result<()> {
         let sentinel = duplicate(sentinel_fd)?;
+        #[cfg(canary = "leaked-descriptor")]
+        std::mem::forget(duplicate(sentinel_fd)?);
         self.shared.seated(incarnation, pid, sentinel)
     }
 

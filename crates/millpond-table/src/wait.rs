@@ -32,6 +32,8 @@ impl Table<'_> {
         kill_point!("worker.sleep.announced");
         // SYNC: publish-or-sleep. The fence pairs with the one in `wake_one`.
         fence(Ordering::SeqCst);
+        #[cfg(canary = "blind-sleep")]
+        return Some((&seat.bell, ASLEEP));
         if self.has_ready() || self.is_stopping() || seat.must_leave() {
             self.worker_awake(owner);
             return None;
@@ -85,6 +87,8 @@ impl Table<'_> {
     pub fn dismiss(&self, owner: Owner) -> Option<&AtomicU32> {
         self.seat_of(owner).ask_to_leave();
         kill_point!("parent.dismiss.asked");
+        #[cfg(canary = "silent-dismissal")]
+        return None;
         // SYNC: publish-or-sleep. See `worker_may_sleep`: either the worker sees that it must leave, or
         // this load sees its bit.
         fence(Ordering::SeqCst);

@@ -3,6 +3,8 @@
 //! `loom.rs` and `shuttle.rs` beside this file have the promises that need more than one thread.
 #![cfg(not(any(loom, shuttle)))]
 
+#[path = "promises/dead_wakers.rs"]
+mod dead_wakers;
 #[path = "promises/hostile.rs"]
 mod hostile;
 #[path = "promises/small_model.rs"]

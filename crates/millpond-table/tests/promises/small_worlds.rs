@@ -84,6 +84,7 @@ fn every_sequence_of_stops_does_what_the_model_does() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn long_lives_do_what_the_model_does(choices in prop::collection::vec(0usize..20, 1..400)) {
         let heap = table();
