@@ -212,4 +212,5 @@ def test_resizing_under_kills_loses_no_task_and_does_none_twice(tmp_path: Path) 
         assert judgement.fair, judgement
         pool.resize(2)
         wait_until(have(pool, 2), "two workers")
-        assert pool.stats()["worker_deaths"] == len(killed)
+        # One that was dismissed may have said that it ends before it was killed.
+        assert len(lost) <= pool.stats()["worker_deaths"] <= len(killed)
