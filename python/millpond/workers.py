@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 import time
@@ -133,7 +134,9 @@ class Workers:
             process = self._by_incarnation.get(incarnation)
             if process is None:
                 return 0, None
-            process.join(timeout=_REAP_TIME_S)
+            # If the system denies the wait, the exit code is asked for below.
+            with contextlib.suppress(OSError):
+                process.join(timeout=_REAP_TIME_S)
             known = (process.pid or 0, _exit_code(process))
             self._ended[incarnation] = known
             while len(self._ended) > _ENDED_COUNT_MAX:
