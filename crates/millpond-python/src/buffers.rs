@@ -25,3 +25,12 @@ pub(crate) use leases::{BufferId, Leases, stored_buffer};
 pub(crate) use lent::{Arrivals, array_died, lent_array, lent_buffer, sweep};
 pub(crate) use result::ResultHook;
 pub(crate) use source::{is_array_of_atoms, plain_item_len};
+
+use pyo3::Python;
+
+/// Makes the types of hooks, which Python would make at their first use.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<hook::BufferName>();
+    py.get_type::<BufferHook>();
+    py.get_type::<ResultHook>();
+}

@@ -41,8 +41,8 @@ pub(crate) fn name_of_class<'py>(
     if !names.extension_registry.bind(py).is_empty() {
         return None;
     }
-    let module = object.getattr(pyo3::intern!(py, "__module__")).ok()?;
-    let name = object.getattr(pyo3::intern!(py, "__qualname__")).ok()?;
+    let module = object.getattr(crate::intern!(py, "__module__")).ok()?;
+    let name = object.getattr(crate::intern!(py, "__qualname__")).ok()?;
     let module = module.cast_into_exact::<PyString>().ok()?;
     let name = name.cast_into_exact::<PyString>().ok()?;
     if name.to_str().is_ok_and(|name| name.contains('.')) {
@@ -73,7 +73,7 @@ pub(crate) fn find<'py>(
     // The module is not imported yet, or answers by itself; the errors are the unpickler's.
     let file = names.bytes_io.bind(py).call0()?;
     let unpickler = names.unpickler.bind(py).call1((file,))?;
-    unpickler.call_method1(pyo3::intern!(py, "find_class"), (module, name))
+    unpickler.call_method1(crate::intern!(py, "find_class"), (module, name))
 }
 
 /// Looks a name up in a plain module that is imported. None if that is not the case, or it has not.

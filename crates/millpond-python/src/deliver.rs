@@ -140,7 +140,7 @@ pub(crate) fn load_view(
     let memory = memory_view(py, view, skip_len)?;
     let loaded = loads.call1((&memory,));
     // Should user code have got hold of it: from here on it answers ValueError, and reads nothing.
-    memory.call_method0(pyo3::intern!(py, "release"))?;
+    memory.call_method0(crate::intern!(py, "release"))?;
     Ok(loaded?.unbind())
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn read_outcome(
                     _ => None,
                 };
                 let class = Names::pickler_of(py, &names.connection)?;
-                let loads = class.getattr(pyo3::intern!(py, "loads"))?;
+                let loads = class.getattr(crate::intern!(py, "loads"))?;
                 load_view(py, &loads, view, *note_len)
             });
             match loaded {
@@ -244,7 +244,7 @@ fn described(error: PyResult<Bound<'_, PyAny>>) -> (bool, Py<PyAny>, Option<PyEr
 pub(crate) fn note_attempts(py: Python<'_>, error: &Py<PyAny>, attempts: u32) {
     let text = format!("the task was tried {attempts} times");
     // An object that takes no notes goes without.
-    let _ = error.bind(py).call_method1(pyo3::intern!(py, "add_note"), (text,));
+    let _ = error.bind(py).call_method1(crate::intern!(py, "add_note"), (text,));
 }
 
 /// Gives an error that did not load the traceback of the one that was raised, as its cause.

@@ -17,7 +17,6 @@ use std::time::Duration;
 use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList};
 
 use back::{Back, Stream};
@@ -25,6 +24,8 @@ use inner::Inner;
 use limits::Limits;
 pub(crate) use source::Draw;
 use source::{Offer, Source};
+
+use crate::once::Once;
 
 /// How the worker runs a task: `func(*args, **kwds)`, or a chunk by the standard library's
 /// `mapstar` or `starmapstar`.
@@ -61,12 +62,12 @@ pub(crate) enum Told {
     Callback,
 }
 
-static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static EMPTY: Once<Py<PyAny>> = Once::new();
 
 /// Returns the object that [`Job::pop`] gives when nothing has come yet.
 pub(crate) fn empty(py: Python<'_>) -> PyResult<Py<PyAny>> {
     EMPTY
-        .get_or_try_init(py, || Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind()))
+        .get_or_try_make(py, || Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind()))
         .map(|object| object.clone_ref(py))
 }
 

@@ -15,6 +15,7 @@ mod items;
 mod job;
 mod live;
 mod names;
+mod once;
 mod pack;
 mod packed;
 mod parts;
@@ -25,6 +26,7 @@ mod shared;
 mod witness;
 mod worker_parts;
 
+use once::intern;
 use pyo3::prelude::*;
 
 /// The native half of Millpond; its users are the modules of the package, not programs.
@@ -34,6 +36,12 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<job::Job>()?;
     module.add_class::<proof::Proof>()?;
     module.add_class::<shared::Shared>()?;
+    // These would be made at their first use, by cells of PyO3's: see `once`.
+    let py = module.py();
+    py.get_type::<pack::Sink>();
+    py.get_type::<worker_parts::WorkerDesk>();
+    buffers::make_types(py);
+    parts::make_types(py);
     module.add_function(wrap_pyfunction!(serve::serve, module)?)?;
     module.add_function(wrap_pyfunction!(proof::is_heavy, module)?)?;
     module.add_function(wrap_pyfunction!(packed::shown::pack, module)?)?;

@@ -1,8 +1,9 @@
 //! Python objects that are looked up once: modules, and the functions that never change.
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyModule, PyString, PyType};
+
+use crate::once::Once;
 
 /// What the hot paths need of the standard library.
 pub(crate) struct Names {
@@ -42,12 +43,12 @@ pub(crate) struct Names {
     pub(crate) extension_registry: Py<PyDict>,
 }
 
-static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+static NAMES: Once<Names> = Once::new();
 
 impl Names {
     /// Returns the names; the first call imports what is missing.
     pub(crate) fn get(py: Python<'_>) -> PyResult<&'static Self> {
-        NAMES.get_or_try_init(py, || {
+        NAMES.get_or_try_make(py, || {
             let connection = py.import("multiprocessing.connection")?;
             let queues = py.import("multiprocessing.queues")?;
             let reduction = py.import("multiprocessing.reduction")?;
@@ -96,7 +97,7 @@ impl Names {
         py: Python<'py>,
         module: &Py<PyModule>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        module.bind(py).getattr(pyo3::intern!(py, "_ForkingPickler"))
+        module.bind(py).getattr(crate::intern!(py, "_ForkingPickler"))
     }
 
     /// Tells whether a reducer is registered for exactly this type.
@@ -133,14 +134,14 @@ impl Names {
             return Ok(false);
         }
         let py = class.py();
-        let body = class.getattr(pyo3::intern!(py, "__dict__"))?;
-        for hook in [pyo3::intern!(py, "persistent_id"), pyo3::intern!(py, "reducer_override")] {
+        let body = class.getattr(crate::intern!(py, "__dict__"))?;
+        for hook in [crate::intern!(py, "persistent_id"), crate::intern!(py, "reducer_override")] {
             if body.contains(hook)? {
                 return Ok(false);
             }
         }
-        let dumps = class.getattr(pyo3::intern!(py, "dumps"))?;
-        Ok(dumps.getattr(pyo3::intern!(py, "__func__"))?.is(&self.stock_dumps))
+        let dumps = class.getattr(crate::intern!(py, "dumps"))?;
+        Ok(dumps.getattr(crate::intern!(py, "__func__"))?.is(&self.stock_dumps))
     }
 }
 
@@ -149,7 +150,7 @@ impl Names {
 pub(crate) fn callable_name(func: &Bound<'_, PyAny>) -> String {
     let py = func.py();
     let name = |object: &Bound<'_, PyAny>| -> Option<String> {
-        let name = object.getattr(pyo3::intern!(py, "__qualname__")).ok()?;
+        let name = object.getattr(crate::intern!(py, "__qualname__")).ok()?;
         Some(name.cast_exact::<PyString>().ok()?.to_string_lossy().into_owned())
     };
     let mut func = func.clone();

@@ -97,7 +97,7 @@ impl<'py> Packer<'py> {
             self.pickler = None;
         }
         if !is_stock {
-            let pickled = class.call_method1(pyo3::intern!(self.py, "dumps"), (object,))?;
+            let pickled = class.call_method1(crate::intern!(self.py, "dumps"), (object,))?;
             self.sink.get().lock().clear();
             append_buffer(&pickled, &mut self.sink.get().lock())?;
             return Ok(self.packed());
@@ -108,7 +108,7 @@ impl<'py> Packer<'py> {
         };
         self.dump(&pickler, object)?;
         if is_plain {
-            pickler.call_method0(pyo3::intern!(self.py, "clear_memo"))?;
+            pickler.call_method0(crate::intern!(self.py, "clear_memo"))?;
             self.pickler = Some(pickler);
         }
         Ok(self.packed())
@@ -125,10 +125,10 @@ impl<'py> Packer<'py> {
         let names = Names::get(self.py)?;
         let pickler = names.stock_pickler.bind(self.py).call1((&self.sink,))?;
         if let Some(hook) = persistent_id {
-            pickler.setattr(pyo3::intern!(self.py, "persistent_id"), hook)?;
+            pickler.setattr(crate::intern!(self.py, "persistent_id"), hook)?;
         }
         if let Some(hook) = reducer_override {
-            pickler.setattr(pyo3::intern!(self.py, "reducer_override"), hook)?;
+            pickler.setattr(crate::intern!(self.py, "reducer_override"), hook)?;
         }
         self.dump(&pickler, object)
     }
@@ -137,8 +137,8 @@ impl<'py> Packer<'py> {
     pub(crate) fn memo_of(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let pickler = Names::get(self.py)?.stock_pickler.bind(self.py).call1((&self.sink,))?;
         self.dump(&pickler, object)?;
-        let memo = pickler.getattr(pyo3::intern!(self.py, "memo"))?;
-        Ok(memo.call_method0(pyo3::intern!(self.py, "copy"))?.cast_into()?)
+        let memo = pickler.getattr(crate::intern!(self.py, "memo"))?;
+        Ok(memo.call_method0(crate::intern!(self.py, "copy"))?.cast_into()?)
     }
 
     /// Returns the bytes of the last pickle.
@@ -154,7 +154,7 @@ impl<'py> Packer<'py> {
                 *bytes = Vec::new();
             }
         }
-        pickler.call_method1(pyo3::intern!(self.py, "dump"), (object,))?;
+        pickler.call_method1(crate::intern!(self.py, "dump"), (object,))?;
         Ok(())
     }
 

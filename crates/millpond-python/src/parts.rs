@@ -55,6 +55,11 @@ pub(crate) mod counted {
     pub(crate) const CHANGED: usize = 4;
 }
 
+/// Makes the type of hooks, which Python would make at its first use.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<PartHook>();
+}
+
 /// Tells whether a task of this callable and these arguments is plain.
 pub(crate) fn is_plain_task(objects: &[&Bound<'_, PyAny>]) -> bool {
     let mut budget = PLAIN_COUNT_MAX;

@@ -256,7 +256,7 @@ fn load_task<'py>(
     }
     let loaded = if task.kind & HAS_PARTS == 0 {
         let class = Names::pickler_of(py, &names.queues)?;
-        let loads = class.getattr(pyo3::intern!(py, "loads"))?;
+        let loads = class.getattr(crate::intern!(py, "loads"))?;
         load_view(py, &loads, &view, 0)?.into_bound(py)
     } else {
         // Such a stream is short: what is heavy lies in the store.
@@ -264,8 +264,8 @@ fn load_task<'py>(
         let bytes = PyBytes::new(py, &view.to_vec());
         let file = names.bytes_io.bind(py).call1((bytes,))?;
         let unpickler = names.unpickler.bind(py).call1((file,))?;
-        unpickler.setattr(pyo3::intern!(py, "persistent_load"), desk)?;
-        unpickler.call_method0(pyo3::intern!(py, "load"))?
+        unpickler.setattr(crate::intern!(py, "persistent_load"), desk)?;
+        unpickler.call_method0(crate::intern!(py, "load"))?
     };
     let loaded = loaded.cast_into::<PyTuple>()?;
     let kwds = if is_chunk(task) { None } else { Some(loaded.get_item(2)?) };

@@ -205,11 +205,11 @@ fn load_with_memo<'py>(py: Python<'py>, view: &View) -> PyResult<Live<'py>> {
     let names = Names::get(py)?;
     let memory = memory_view(py, view, 0)?;
     let file = names.bytes_io.bind(py).call1((&memory,));
-    memory.call_method0(pyo3::intern!(py, "release"))?;
+    memory.call_method0(crate::intern!(py, "release"))?;
     let unpickler = names.unpickler.bind(py).call1((file?,))?;
-    let live = unpickler.call_method0(pyo3::intern!(py, "load"))?;
-    let memo = unpickler.getattr(pyo3::intern!(py, "memo"))?;
-    let memo = memo.call_method0(pyo3::intern!(py, "copy"))?;
+    let live = unpickler.call_method0(crate::intern!(py, "load"))?;
+    let memo = unpickler.getattr(crate::intern!(py, "memo"))?;
+    let memo = memo.call_method0(crate::intern!(py, "copy"))?;
     Ok((live, Some(memo.cast_into()?)))
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct BufferHook {
 
 /// Returns a function of this module.
 pub(super) fn native<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import(pyo3::intern!(py, "millpond._native"))?.getattr(name)
+    py.import(crate::intern!(py, "millpond._native"))?.getattr(name)
 }
 
 /// Tells whether a task that is about to be pickled may have buffers in it that can be named.

@@ -93,9 +93,9 @@ pub(crate) fn lent_array<'py>(
     let bytes = lent_buffer(py, number)?;
     let array = reconstruct.call1(args)?;
     let state = (1, shape, dtype, is_fortran, bytes);
-    array.call_method1(pyo3::intern!(py, "__setstate__"), (state,))?;
-    let module = py.import(pyo3::intern!(py, "millpond._native"))?;
-    let callback = module.getattr(pyo3::intern!(py, "array_died"))?;
+    array.call_method1(crate::intern!(py, "__setstate__"), (state,))?;
+    let module = py.import(crate::intern!(py, "millpond._native"))?;
+    let callback = module.getattr(crate::intern!(py, "array_died"))?;
     let watch = PyWeakrefReference::new_with(&array, callback)?.unbind();
     lock(&WATCHED).push(watch);
     Ok(array)

@@ -6,12 +6,12 @@
 
 use millpond_engine::BUFFER_LEN_MIN;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
 use super::hook::{name_for, native};
 use crate::graph::attribute;
 use crate::names::Names;
+use crate::once::Once;
 
 /// What is known of numpy, once it has been imported.
 struct Numpy {
@@ -27,8 +27,8 @@ struct Arrow {
     py_buffer: Py<PyAny>,
 }
 
-static NUMPY: PyOnceLock<Numpy> = PyOnceLock::new();
-static ARROW: PyOnceLock<Arrow> = PyOnceLock::new();
+static NUMPY: Once<Numpy> = Once::new();
+static ARROW: Once<Arrow> = Once::new();
 
 fn numpy(py: Python<'_>) -> Option<&'static Numpy> {
     if let Some(numpy) = NUMPY.get(py) {
@@ -47,7 +47,7 @@ fn numpy(py: Python<'_>) -> Option<&'static Numpy> {
             reconstruct_args: reduced.get_item(1)?.unbind(),
         })
     };
-    NUMPY.get_or_try_init(py, make).ok()
+    NUMPY.get_or_try_make(py, make).ok()
 }
 
 fn arrow(py: Python<'_>) -> Option<&'static Arrow> {
@@ -59,7 +59,7 @@ fn arrow(py: Python<'_>) -> Option<&'static Arrow> {
     let make = || -> PyResult<Arrow> {
         Ok(Arrow { buffer: buffer.cast_into::<PyType>()?.unbind(), py_buffer: py_buffer.unbind() })
     };
-    ARROW.get_or_try_init(py, make).ok()
+    ARROW.get_or_try_make(py, make).ok()
 }
 
 /// Tells whether there may be a known buffer in what is pickled.
@@ -75,7 +75,7 @@ pub(crate) fn is_array_of_atoms(object: &Bound<'_, PyAny>) -> bool {
         && Names::get(py)
             .is_ok_and(|names| !names.is_registered(&object.get_type()).unwrap_or(true))
         && object
-            .getattr(pyo3::intern!(py, "dtype"))
+            .getattr(crate::intern!(py, "dtype"))
             .is_ok_and(|dtype| plain_item_len(&dtype).is_some())
 }
 
@@ -83,22 +83,22 @@ pub(crate) fn is_array_of_atoms(object: &Bound<'_, PyAny>) -> bool {
 /// brings no objects of the user's along, which would be pickled with it.
 pub(crate) fn plain_item_len(dtype: &Bound<'_, PyAny>) -> Option<usize> {
     let is_plain = is_of_atoms(dtype).ok()? && is_bare(dtype).ok()?;
-    let len = dtype.getattr(pyo3::intern!(dtype.py(), "itemsize")).ok()?.extract().ok()?;
+    let len = dtype.getattr(crate::intern!(dtype.py(), "itemsize")).ok()?.extract().ok()?;
     is_plain.then_some(len)
 }
 
 fn is_bare(dtype: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = dtype.py();
     // Titles of fields may be any objects, and fields have dtypes of their own.
-    Ok(dtype.getattr(pyo3::intern!(py, "metadata"))?.is_none()
-        && dtype.getattr(pyo3::intern!(py, "fields"))?.is_none())
+    Ok(dtype.getattr(crate::intern!(py, "metadata"))?.is_none()
+        && dtype.getattr(crate::intern!(py, "fields"))?.is_none())
 }
 
 fn is_of_atoms(dtype: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = dtype.py();
-    let kind: char = dtype.getattr(pyo3::intern!(py, "kind"))?.extract()?;
+    let kind: char = dtype.getattr(crate::intern!(py, "kind"))?.extract()?;
     Ok("biufcSUVmM".contains(kind)
-        && !dtype.getattr(pyo3::intern!(py, "hasobject"))?.is_truthy()?)
+        && !dtype.getattr(crate::intern!(py, "hasobject"))?.is_truthy()?)
 }
 
 /// A run of bytes that an object brings along, and how the object is made again from them.
@@ -137,25 +137,25 @@ impl<'py> Source<'py> {
 
     fn of_array(array: &Bound<'py, PyAny>, numpy: &'static Numpy) -> PyResult<Option<Self>> {
         let py = array.py();
-        let len: usize = array.getattr(pyo3::intern!(py, "nbytes"))?.extract()?;
+        let len: usize = array.getattr(crate::intern!(py, "nbytes"))?.extract()?;
         if len < BUFFER_LEN_MIN || Names::get(py)?.is_registered(&array.get_type())? {
             return Ok(None);
         }
-        let flags = array.getattr(pyo3::intern!(py, "flags"))?;
+        let flags = array.getattr(crate::intern!(py, "flags"))?;
         let flag = |name| -> PyResult<bool> { flags.getattr(name)?.is_truthy() };
-        let is_fortran = flag(pyo3::intern!(py, "fnc"))?;
-        if !is_fortran && !flag(pyo3::intern!(py, "c_contiguous"))? {
+        let is_fortran = flag(crate::intern!(py, "fnc"))?;
+        if !is_fortran && !flag(crate::intern!(py, "c_contiguous"))? {
             return Ok(None);
         }
-        let dtype = array.getattr(pyo3::intern!(py, "dtype"))?;
+        let dtype = array.getattr(crate::intern!(py, "dtype"))?;
         // Bytes in another order are swapped when they are loaded, into memory of the array's own.
-        if !is_of_atoms(&dtype)? || !dtype.getattr(pyo3::intern!(py, "isnative"))?.is_truthy()? {
+        if !is_of_atoms(&dtype)? || !dtype.getattr(crate::intern!(py, "isnative"))?.is_truthy()? {
             return Ok(None);
         }
-        let interface = array.getattr(pyo3::intern!(py, "__array_interface__"))?;
-        let address = interface.get_item(pyo3::intern!(py, "data"))?.get_item(0)?.extract()?;
-        let is_own_block = flag(pyo3::intern!(py, "owndata"))?;
-        let shape = array.getattr(pyo3::intern!(py, "shape"))?;
+        let interface = array.getattr(crate::intern!(py, "__array_interface__"))?;
+        let address = interface.get_item(crate::intern!(py, "data"))?.get_item(0)?.extract()?;
+        let is_own_block = flag(crate::intern!(py, "owndata"))?;
+        let shape = array.getattr(crate::intern!(py, "shape"))?;
         Ok(Some(Self {
             address,
             len,
@@ -166,16 +166,16 @@ impl<'py> Source<'py> {
 
     fn of_arrow(buffer: &Bound<'py, PyAny>, arrow: &'static Arrow) -> PyResult<Option<Self>> {
         let py = buffer.py();
-        let len: usize = buffer.getattr(pyo3::intern!(py, "size"))?.extract()?;
+        let len: usize = buffer.getattr(crate::intern!(py, "size"))?.extract()?;
         if len < BUFFER_LEN_MIN
             || Names::get(py)?.is_registered(&buffer.get_type())?
-            || !buffer.getattr(pyo3::intern!(py, "is_cpu"))?.is_truthy()?
+            || !buffer.getattr(crate::intern!(py, "is_cpu"))?.is_truthy()?
             // It travels as a bytearray, whose memory is its own.
-            || buffer.getattr(pyo3::intern!(py, "is_mutable"))?.is_truthy()?
+            || buffer.getattr(crate::intern!(py, "is_mutable"))?.is_truthy()?
         {
             return Ok(None);
         }
-        let address = buffer.getattr(pyo3::intern!(py, "address"))?.extract()?;
+        let address = buffer.getattr(crate::intern!(py, "address"))?.extract()?;
         Ok(Some(Self { address, len, is_own_block: false, shape: Shape::Arrow(arrow) }))
     }
 

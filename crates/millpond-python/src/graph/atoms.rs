@@ -79,7 +79,7 @@ impl KnownAtoms {
         }
         // SAFETY: as above. The attribute of an exact type in C runs nothing of the user's.
         let object = unsafe { Borrowed::from_ptr(py, object) };
-        let Ok(zone) = object.getattr(pyo3::intern!(py, "tzinfo")) else { return Known::Not };
+        let Ok(zone) = object.getattr(crate::intern!(py, "tzinfo")) else { return Known::Not };
         let class = zone.get_type().as_ptr().addr();
         if zone.is_none() || self.zone == Some(class) {
             Known::Atom
@@ -101,7 +101,7 @@ impl KnownAtoms {
 /// Tells whether a zone that has a name is pickled by it, to be found in the cache of all zones.
 pub(super) fn is_found_by_name(zone: &Bound<'_, PyAny>) -> bool {
     // `ZoneInfo.__reduce__` is written in C, and gives callable, key, and whether the zone is cached.
-    let reduced = zone.call_method0(pyo3::intern!(zone.py(), "__reduce__"));
+    let reduced = zone.call_method0(crate::intern!(zone.py(), "__reduce__"));
     reduced
         .and_then(|reduced| reduced.get_item(1)?.extract::<(String, i64)>())
         .is_ok_and(|(_, is_cached)| is_cached != 0)
@@ -112,7 +112,7 @@ pub(super) fn is_found_by_name(zone: &Bound<'_, PyAny>) -> bool {
 pub(crate) fn zones_hold(zones: &[Bound<'_, PyAny>]) -> bool {
     zones.iter().all(|zone| {
         let py = zone.py();
-        zone.getattr(pyo3::intern!(py, "key"))
+        zone.getattr(crate::intern!(py, "key"))
             .and_then(|key| zone.get_type().call1((key,)))
             .is_ok_and(|found| found.is(zone))
     })

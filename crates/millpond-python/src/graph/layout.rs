@@ -2,7 +2,6 @@
 #![allow(unsafe_code, reason = "CPython's own structures are read")]
 
 use std::ffi::c_void;
-use std::sync::OnceLock;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -10,6 +9,7 @@ use pyo3::types::PyType;
 
 use super::classes::Base;
 use super::tape::{Kind, Side};
+use crate::once::Once;
 
 /// `PyDictObject` (Include/cpython/dictobject.h, CPython 3.11 to 3.14). The fourth word has another
 /// name in 3.14.
@@ -50,8 +50,8 @@ pub(super) unsafe fn dict_table(dict: *mut ffi::PyObject) -> (usize, usize) {
 
 /// Tells whether dicts look in this interpreter as they are described here.
 pub(super) fn is_known(py: Python<'_>) -> bool {
-    static IS_KNOWN: OnceLock<bool> = OnceLock::new();
-    *IS_KNOWN.get_or_init(|| check(py).unwrap_or(false))
+    static IS_KNOWN: Once<bool> = Once::new();
+    *IS_KNOWN.get_or_make(py, || check(py).unwrap_or(false))
 }
 
 fn check(py: Python<'_>) -> PyResult<bool> {
@@ -236,7 +236,7 @@ pub(super) unsafe fn ordered_state(
 
 /// Tells whether deques look in this interpreter as they are described here.
 pub(super) fn is_deque_known(class: &Bound<'_, PyType>) -> bool {
-    static IS_KNOWN: OnceLock<bool> = OnceLock::new();
+    static IS_KNOWN: Once<bool> = Once::new();
     let check = || -> PyResult<bool> {
         let deque = class.call1(((1, 2), 7))?;
         for item in 3..6 {
@@ -252,12 +252,12 @@ pub(super) fn is_deque_known(class: &Bound<'_, PyType>) -> bool {
             && read.right_index - read.left_index == 3
             && read.left_block == read.right_block)
     };
-    *IS_KNOWN.get_or_init(|| check().unwrap_or(false))
+    *IS_KNOWN.get_or_make(class.py(), || check().unwrap_or(false))
 }
 
 /// Tells whether arrays look in this interpreter as they are described here.
 pub(super) fn is_array_known(class: &Bound<'_, PyType>) -> bool {
-    static IS_KNOWN: OnceLock<bool> = OnceLock::new();
+    static IS_KNOWN: Once<bool> = Once::new();
     let check = || -> PyResult<bool> {
         let array = class.call1(("h", vec![1, 2, 3]))?;
         let (address, len): (usize, isize) = array.call_method0("buffer_info")?.extract()?;
@@ -274,5 +274,5 @@ pub(super) fn is_array_known(class: &Bound<'_, PyType>) -> bool {
                 && (*read.description).item_len == 2)
         }
     };
-    *IS_KNOWN.get_or_init(|| check().unwrap_or(false))
+    *IS_KNOWN.get_or_make(class.py(), || check().unwrap_or(false))
 }

@@ -21,12 +21,12 @@ impl<'py> Method<'py> {
     pub(super) fn of(object: &Bound<'py, PyAny>) -> Option<Self> {
         let py = object.py();
         // Attributes of exact methods and functions run nothing of the user's.
-        let instance = object.getattr(pyo3::intern!(py, "__self__")).ok()?;
-        let function = object.getattr(pyo3::intern!(py, "__func__")).ok()?;
+        let instance = object.getattr(crate::intern!(py, "__self__")).ok()?;
+        let function = object.getattr(crate::intern!(py, "__func__")).ok()?;
         if !function.is_exact_instance_of::<PyFunction>() || instance.is_instance_of::<PyType>() {
             return None;
         }
-        let name = function.getattr(pyo3::intern!(py, "__name__")).ok()?;
+        let name = function.getattr(crate::intern!(py, "__name__")).ok()?;
         let name = name.cast_into_exact::<PyString>().ok()?;
         let class = instance.get_type();
         let mro = class.mro().cast_into::<PyTuple>().ok()?;

@@ -12,7 +12,6 @@ use std::hash::BuildHasherDefault;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use array::is_array_known;
@@ -21,6 +20,7 @@ pub(super) use array::is_same_array;
 use super::atoms::{attribute, imported, is_in_c};
 use super::walk::AddressHasher;
 use crate::names::Names;
+use crate::once::Once;
 
 /// Types of scalars.
 const SCALARS: [&str; 22] = [
@@ -56,7 +56,7 @@ struct Known {
     scalars: Vec<usize>,
 }
 
-static KNOWN: PyOnceLock<Known> = PyOnceLock::new();
+static KNOWN: Once<Known> = Once::new();
 
 /// Numpy's types as a walk has met them.
 #[derive(Default)]
@@ -79,7 +79,7 @@ fn known(py: Python<'_>) -> Option<&'static Known> {
     }
     scalars.sort_unstable();
     let array = is_array_known(&array).unwrap_or(false).then(|| array.as_ptr().addr());
-    Some(KNOWN.get_or_init(py, || Known { array, scalars }))
+    Some(KNOWN.get_or_make(py, || Known { array, scalars }))
 }
 
 /// Finds out what numpy's types look like, once they are there. Returns whether that has run anything.

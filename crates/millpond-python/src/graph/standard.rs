@@ -99,8 +99,8 @@ impl StandardTypes {
             class.getattr(name).is_ok_and(|found| found.is(stock))
         };
         if names.is_registered(&class).unwrap_or(true)
-            || !is_stock(pyo3::intern!(py, "__reduce_ex__"), &enums.reduce)
-            || !is_stock(pyo3::intern!(py, "__new__"), &enums.new)
+            || !is_stock(crate::intern!(py, "__reduce_ex__"), &enums.reduce)
+            || !is_stock(crate::intern!(py, "__new__"), &enums.new)
         {
             return None;
         }
@@ -108,12 +108,12 @@ impl StandardTypes {
         if classes::has_forbidden(&dict) {
             return None;
         }
-        let value = dict.get_item(pyo3::intern!(py, "_value_")).ok()??;
+        let value = dict.get_item(crate::intern!(py, "_value_")).ok()??;
         // SAFETY: the object is alive.
         if !unsafe { is_atom(value.as_ptr()) } {
             return None;
         }
-        let members = class.getattr(pyo3::intern!(py, "_value2member_map_")).ok()?;
+        let members = class.getattr(crate::intern!(py, "_value2member_map_")).ok()?;
         let found = members.cast_into_exact::<PyDict>().ok()?.get_item(&value).ok()??;
         let (module, name) = by_name::name_of_class(names, class.as_any())?;
         found.is(object).then_some(Member { module, name, value })
@@ -161,20 +161,20 @@ pub(super) fn partial_parts<'py>(object: &Bound<'py, PyAny>) -> Option<[Bound<'p
         return None;
     }
     Some([
-        object.getattr(pyo3::intern!(py, "func")).ok()?,
-        object.getattr(pyo3::intern!(py, "args")).ok()?,
-        object.getattr(pyo3::intern!(py, "keywords")).ok()?,
+        object.getattr(crate::intern!(py, "func")).ok()?,
+        object.getattr(crate::intern!(py, "args")).ok()?,
+        object.getattr(crate::intern!(py, "keywords")).ok()?,
     ])
 }
 
 /// Returns the factory of a defaultdict.
 pub(super) fn factory_of<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    object.getattr(pyo3::intern!(object.py(), "default_factory")).ok()
+    object.getattr(crate::intern!(object.py(), "default_factory")).ok()
 }
 
 /// Tells whether an OrderedDict has attributes of its own.
 pub(super) fn has_attributes(object: &Bound<'_, PyAny>) -> bool {
-    let dict = object.getattr(pyo3::intern!(object.py(), "__dict__"));
+    let dict = object.getattr(crate::intern!(object.py(), "__dict__"));
     !dict.is_ok_and(|dict| dict.cast_exact::<PyDict>().is_ok_and(|dict| dict.is_empty()))
 }
 

@@ -8,10 +8,10 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
 
 use super::numpy;
+use crate::once::Once;
 
 /// The most fields of a named tuple that is known.
 const FIELD_COUNT_MAX: usize = 32;
@@ -34,7 +34,7 @@ pub(super) struct Stock {
     counter_methods: Vec<(Py<PyAny>, Py<PyAny>)>,
 }
 
-static STOCK: PyOnceLock<Option<Stock>> = PyOnceLock::new();
+static STOCK: Once<Option<Stock>> = Once::new();
 
 /// Finds out what the known classes of `collections` and numpy look like, once in a process. This runs
 /// Python, so it is called before a walk: one in a process that has not called it takes them for
@@ -42,7 +42,7 @@ static STOCK: PyOnceLock<Option<Stock>> = PyOnceLock::new();
 pub(crate) fn prepare(py: Python<'_>) -> bool {
     let has_run = numpy::prepare(py);
     let is_first = STOCK.get(py).is_none();
-    STOCK.get_or_init(py, || Stock::find(py).ok());
+    STOCK.get_or_make(py, || Stock::find(py).ok());
     has_run || is_first
 }
 
@@ -107,7 +107,7 @@ impl Stock {
             && COUNTER_METHODS.iter().zip(&self.counter_methods).all(|(name, (method, code))| {
                 body.get_item(name).ok().flatten().is_some_and(|found| {
                     found.is(method)
-                        && attribute(&found, pyo3::intern!(py, "__code__"))
+                        && attribute(&found, crate::intern!(py, "__code__"))
                             .is_some_and(|now| now.is(code))
                 })
             })
@@ -135,23 +135,23 @@ impl Stock {
         } else {
             let class = found.get_type();
             let is_static = std::ptr::eq(class.as_type_ptr(), &raw const ffi::PyStaticMethod_Type);
-            match attribute(found, pyo3::intern!(py, "__func__")) {
+            match attribute(found, crate::intern!(py, "__func__")) {
                 Some(inner) if is_static && inner.is_exact_instance_of::<PyFunction>() => inner,
                 _ => return false,
             }
         };
-        let Some(code) = attribute(&found, pyo3::intern!(py, "__code__")) else { return false };
-        let Some(globals) = attribute(&found, pyo3::intern!(py, "__globals__"))
+        let Some(code) = attribute(&found, crate::intern!(py, "__code__")) else { return false };
+        let Some(globals) = attribute(&found, crate::intern!(py, "__globals__"))
             .and_then(|globals| globals.cast_into_exact::<PyDict>().ok())
         else {
             return false;
         };
         let is_tuples = globals
-            .get_item(pyo3::intern!(py, "_tuple_new"))
+            .get_item(crate::intern!(py, "_tuple_new"))
             .ok()
             .flatten()
             .is_some_and(|found| found.is(&self.tuple_new));
-        let count = attribute(&code, pyo3::intern!(py, "co_argcount"))
+        let count = attribute(&code, crate::intern!(py, "co_argcount"))
             .and_then(|count| count.extract::<usize>().ok());
         let Some(like) = count.and_then(|count| self.new.get(count.checked_sub(1)?)) else {
             return false;
@@ -180,15 +180,15 @@ impl Stock {
     fn is_getnewargs(&self, found: &Bound<'_, PyAny>) -> bool {
         let py = found.py();
         found.is_exact_instance_of::<PyFunction>()
-            && attribute(found, pyo3::intern!(py, "__code__"))
+            && attribute(found, crate::intern!(py, "__code__"))
                 .is_some_and(|code| code.is(&self.getnewargs))
             // It calls `tuple`, by a cell of its own.
-            && attribute(found, pyo3::intern!(py, "__closure__"))
+            && attribute(found, crate::intern!(py, "__closure__"))
                 .and_then(|cells| cells.cast_into_exact::<PyTuple>().ok())
                 .is_some_and(|cells| {
                     cells.len() == 1
                         && cells.get_item(0).is_ok_and(|cell| {
-                            attribute(&cell, pyo3::intern!(py, "cell_contents"))
+                            attribute(&cell, crate::intern!(py, "cell_contents"))
                                 .is_some_and(|found| found.is(py.get_type::<PyTuple>()))
                         })
                 })

@@ -305,11 +305,11 @@ impl Look<'_> {
             return object.len().ok();
         }
         if is(array) {
-            let item_len = object.getattr(pyo3::intern!(py, "itemsize")).ok()?;
+            let item_len = object.getattr(crate::intern!(py, "itemsize")).ok()?;
             return Some(object.len().ok()? * item_len.extract::<usize>().ok()? / TEXT_LEN);
         }
         if is(numpy_array) {
-            let len: usize = object.getattr(pyo3::intern!(py, "nbytes")).ok()?.extract().ok()?;
+            let len: usize = object.getattr(crate::intern!(py, "nbytes")).ok()?.extract().ok()?;
             // A larger one is no part of a graph: it crosses as a buffer.
             return Some(if len < BUFFER_LEN_MIN { len / TEXT_LEN } else { 0 });
         }
