@@ -94,7 +94,8 @@ soak: build $(VENV)/.tools ## One pool under everything for an hour, and what it
 	cd tests && $(CURDIR)/$(BIN)/python -m reliability.soak $(SOAK_ARGS)
 
 fuzz: ## 100 000 composed programs, and the fuzz targets of the shared structures; needs cargo-fuzz
-	MILLPOND_EXAMPLES=100000 $(MAKE) test-python PYTEST_ARGS='tests/exactness/test_composed.py -k "alike and not otherwise and not nothing"'
+	MILLPOND_EXAMPLES=100000 MILLPOND_PARTS=20 $(MAKE) test-python \
+	  PYTEST_ARGS='-n $(JOBS) tests/exactness/test_composed.py -k "alike and not otherwise and not nothing"'
 	cd crates/millpond-table/fuzz && for target in attach claim take_done recover; do \
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
 

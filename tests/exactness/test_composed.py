@@ -16,6 +16,9 @@ from exactness.composed import Case, cases, run_case
 
 EXAMPLES = int(os.environ.get("MILLPOND_EXAMPLES", "2000"))
 
+#: In how many parts they are drawn, each with pools of its own, so that parts may run side by side.
+PARTS = int(os.environ.get("MILLPOND_PARTS", "1"))
+
 
 def checked(examples: int, check: Callable[[Case], None]) -> None:
     """Check so many composed programs."""
@@ -23,7 +26,8 @@ def checked(examples: int, check: Callable[[Case], None]) -> None:
         max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=bool(os.environ.get("CI")),
+        # Drawn without chance, all parts would be the same.
+        derandomize=bool(os.environ.get("CI")) and PARTS == 1,
         phases=[Phase.explicit, Phase.generate, Phase.target, Phase.shrink],
         suppress_health_check=list(HealthCheck),
         print_blob=True,
@@ -48,9 +52,10 @@ def compare(start_method: str, examples: int) -> None:
 
 
 @pytest.mark.limit_s(60 + EXAMPLES)
-def test_composed_programs_answer_alike() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_composed_programs_answer_alike(part: int) -> None:
     """All rules at once, with forked workers."""
-    compare("fork", EXAMPLES)
+    compare("fork", EXAMPLES // PARTS)
 
 
 @pytest.mark.limit_s(60 + EXAMPLES)
