@@ -129,7 +129,7 @@ class Core:
         if not leads_soon:
             self.refill_soon()
 
-    def submit_fed(self, result: Result, iterable: Iterable[Any], chunk_len: int) -> None:
+    def submit_fed(self, result: Result, iterable: Iterable[Any], chunk_len: int | None) -> None:
         """Queue a job whose iterable needs a thread of its own to draw it.
 
         Raises:
@@ -230,7 +230,8 @@ class Core:
                 if feeder is not None:
                     feeder.want()
                     if not feeder.is_stuck():
-                        self._recheck = len(backlog) > at + 1
+                        # What it has offered goes out soon, though the next item may be long in coming.
+                        self._recheck = len(backlog) > at + 1 or feeder.gathers
                         self._stalled = True
                         break
                 self._recheck = True

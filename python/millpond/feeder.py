@@ -13,12 +13,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from millpond._native import Job
     from millpond.core import Core
 
 __all__ = ["Feeder"]
+
+#: For how many seconds items of a chunk are gathered: as long as the chunk should run.
+_GATHER_TIME_S = 0.001
 
 #: After how many seconds without an item an iterable lets later jobs pass.
 STUCK_TIME_S = 0.01
@@ -31,14 +34,18 @@ class Feeder:
         core: The pool's core.
         job: The job that is fed.
         iterable: What is drawn.
-        chunk_len: Items to a chunk, or 0 for single items.
+        chunk_len: Items to a chunk, or 0 for single items; None if chunks are gathered from what was
+            offered, and the job tells how many items are wanted.
     """
 
-    def __init__(self, core: Core, job: Job, iterable: Iterable[Any], chunk_len: int) -> None:
+    def __init__(
+        self, core: Core, job: Job, iterable: Iterable[Any], chunk_len: int | None
+    ) -> None:
         self._core = core
         self._job = job
         self._iterable: Iterable[Any] | None = iterable
         self._chunk_len = chunk_len
+        self.gathers = chunk_len is None
         self._wanted = threading.Event()
         self._wanted_since_s: float | None = None
         self._ends = False
@@ -97,6 +104,8 @@ class Feeder:
                 if self._chunk_len:
                     item: Any = tuple(itertools.islice(iterator, self._chunk_len))
                     is_last = not item
+                elif self.gathers:
+                    item, is_last = self._gather(iterator)
                 else:
                     item = next(iterator, _END)
                     is_last = item is _END
@@ -107,7 +116,7 @@ class Feeder:
             else:
                 if is_last:
                     job.close_offers()
-                else:
+                elif item is not _END:
                     job.offer(item)
             finally:
                 self.is_drawing = False
@@ -116,6 +125,25 @@ class Feeder:
             self._core.refill()
             if self._ends or is_last or job.is_exhausted:
                 return
+
+    def _gather(self, iterator: Iterator[Any]) -> tuple[Any, bool]:
+        """Offer items one by one, so that none waits for the next one, until there is a chunk.
+
+        Returns:
+            The last of them, not offered yet, or ``_END``; and whether the iterable has ended.
+        """
+        job = self._job
+        end_s = time.monotonic() + _GATHER_TIME_S
+        wanted = job.next_chunk_len
+        for _ in range(wanted - 1):
+            item = next(iterator, _END)
+            if item is _END:
+                return _END, True
+            job.offer(item)
+            if self._ends or time.monotonic() > end_s:
+                return _END, False
+        item = next(iterator, _END)
+        return item, item is _END
 
 
 _END = object()

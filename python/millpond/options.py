@@ -5,12 +5,26 @@ from __future__ import annotations
 import operator
 import os
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from millpond._native import Job
 
-__all__ = ["PROCESS_COUNT_MAX", "Limits", "checked_bytes", "checked_count", "checked_count_within"]
+__all__ = [
+    "AUTO",
+    "PROCESS_COUNT_MAX",
+    "ChunkSize",
+    "Limits",
+    "checked_bytes",
+    "checked_count",
+    "checked_count_within",
+]
+
+#: The size of chunks that follows from how long tasks take.
+AUTO = "auto"
+
+#: Items to a task.
+ChunkSize = int | Literal["auto"]
 
 #: The most workers of a pool: seats of the shared table.
 PROCESS_COUNT_MAX = 1024

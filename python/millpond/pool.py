@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
 from multiprocessing import get_context, util
@@ -12,7 +13,7 @@ from millpond import _native
 from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
 from millpond.errors import PoolTerminated
 from millpond.keeper import Keeper
-from millpond.options import Limits, checked_bytes, checked_count, checked_count_within
+from millpond.options import AUTO, Limits, checked_bytes, checked_count, checked_count_within
 from millpond.results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from millpond.stats import Stats
 from millpond.workers import Workers
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
     from types import TracebackType
+
+    from millpond.options import ChunkSize
 
 __all__ = ["Pool"]
 
@@ -233,13 +236,24 @@ class Pool(stdlib_pool.Pool):
         self,
         func: Callable[[S], T],
         iterable: Iterable[S],
-        chunksize: int | None = None,
+        chunksize: ChunkSize | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
         retry_on: RetryOn | None = None,
     ) -> list[T]:
-        """Return the list of ``func(item)`` for all items, in order."""
+        """Return the list of ``func(item)`` for all items, in order.
+
+        Args:
+            func: The function.
+            iterable: Its items.
+            chunksize: Items to a task. None for the standard library's choice, which is four chunks
+                a worker. ``"auto"`` lets the sizes follow from how long the first tasks take: long
+                ones go out singly, and short ones in chunks of about a millisecond.
+            timeout: As in ``Pool``; a chunk may take so many seconds for each of its items.
+            retries: As in ``Pool``.
+            retry_on: As in ``Pool``.
+        """
         limits = self._limits.but(timeout, retries, retry_on)
         return self._map(func, iterable, _MAP, chunksize, limits, leads_soon=True).get()
 
@@ -247,13 +261,13 @@ class Pool(stdlib_pool.Pool):
         self,
         func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
+        chunksize: ChunkSize | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
         retry_on: RetryOn | None = None,
     ) -> list[T]:
-        """Return the list of ``func(*item)`` for all items, in order."""
+        """Return the list of ``func(*item)`` for all items, in order; see ``map``."""
         limits = self._limits.but(timeout, retries, retry_on)
         return self._map(func, iterable, _STARMAP, chunksize, limits, leads_soon=True).get()
 
@@ -261,7 +275,7 @@ class Pool(stdlib_pool.Pool):
         self,
         func: Callable[[S], T],
         iterable: Iterable[S],
-        chunksize: int | None = None,
+        chunksize: ChunkSize | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
@@ -277,7 +291,7 @@ class Pool(stdlib_pool.Pool):
         self,
         func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
+        chunksize: ChunkSize | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
@@ -294,7 +308,7 @@ class Pool(stdlib_pool.Pool):
         func: Callable[..., Any],
         iterable: Any,
         kind: int,
-        chunksize: int | None,
+        chunksize: ChunkSize | None,
         limits: Limits,
         callback: Callable[..., object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
@@ -305,23 +319,27 @@ class Pool(stdlib_pool.Pool):
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
         length = len(iterable)
-        if chunksize is None:
-            chunksize, extra = divmod(length, self._processes * 4)
+        is_measured = isinstance(chunksize, str) and chunksize == AUTO
+        chunk_len: Any = 1 if is_measured else chunksize
+        if chunk_len is None:
+            chunk_len, extra = divmod(length, self._processes * 4)
             if extra:
-                chunksize += 1
-        if length == 0 or chunksize <= 0:
-            chunksize = 0
+                chunk_len += 1
+        if length == 0 or chunk_len <= 0:
+            chunk_len = 0
         is_plain = type(iterable) in _PLAIN_ITERABLES
         iterator = iter(iterable) if is_plain else None
-        native = _native.Job.chunks(kind, func, iterator, chunksize, length)
-        result: MapResult[Any] = MapResult(self, native, func, chunksize, callback, error_callback)
+        native = _native.Job.chunks(kind, func, iterator, chunk_len, length)
+        result: MapResult[Any] = MapResult(self, native, func, chunk_len, callback, error_callback)
         if native.is_done:
             return result
-        limits.put_on(native, chunksize)
+        limits.put_on(native, chunk_len)
+        if is_measured:
+            native.measure(length, self._processes)
         if is_plain:
             self._core.submit(native, leads_soon=leads_soon)
         else:
-            self._core.submit_fed(result, iterable, chunksize)
+            self._core.submit_fed(result, iterable, None if is_measured else chunk_len)
         return result
 
     # Iterators.
@@ -330,7 +348,7 @@ class Pool(stdlib_pool.Pool):
         self,
         func: Callable[[S], T],
         iterable: Iterable[S],
-        chunksize: int = 1,
+        chunksize: ChunkSize = 1,
         buffersize: int | None = None,
         *,
         timeout: float | None = None,
@@ -342,7 +360,9 @@ class Pool(stdlib_pool.Pool):
         Args:
             func: The function.
             iterable: Its items; drawn as tasks are dispatched.
-            chunksize: Items to a task.
+            chunksize: Items to a task; ``"auto"`` as in ``map``. With more than one an error ends the
+                iterator, as in the standard library; with ``"auto"`` it always does, and how many
+                results come before it depends on the chunks.
             buffersize: The most tasks out whose results were not taken; None for no limit. As in
                 CPython 3.16.
             timeout: As in ``Pool``; a chunk may take so many seconds for each of its items.
@@ -360,7 +380,7 @@ class Pool(stdlib_pool.Pool):
         self,
         func: Callable[[S], T],
         iterable: Iterable[S],
-        chunksize: int = 1,
+        chunksize: ChunkSize = 1,
         buffersize: int | None = None,
         *,
         timeout: float | None = None,
@@ -376,31 +396,37 @@ class Pool(stdlib_pool.Pool):
         face: type[IMapIterator[Any]],
         func: Callable[..., Any],
         iterable: Iterable[Any],
-        chunksize: int,
+        chunksize: ChunkSize,
         buffersize: int | None,
         limits: Limits,
     ) -> IMapIterator[Any]:
         self._check_running()
-        if chunksize < 1:
+        is_measured = isinstance(chunksize, str) and chunksize == AUTO
+        chunk_len: Any = 1 if is_measured else chunksize
+        if chunk_len < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
         if buffersize is not None:
             if not isinstance(buffersize, int):
                 raise TypeError("buffersize must be an integer or None")
             if buffersize < 1:
                 raise ValueError("buffersize must be None or > 0")
-        chunk_len = 0 if chunksize == 1 else chunksize
+        if chunk_len == 1 and not is_measured:
+            chunk_len = 0
         kind = _MAP if chunk_len else _CALL
         is_plain = type(iterable) in _PLAIN_ITERABLES
         iterator = iter(iterable) if is_plain else None
         is_ordered = face is IMapIterator
         native = _native.Job.stream(kind, func, iterator, chunk_len, is_ordered, buffersize)
         limits.put_on(native, chunk_len)
+        if is_measured:
+            item_count = operator.length_hint(iterable) if is_plain else None
+            native.measure(item_count, self._processes)
         result = face(self, native, func)
         result._has_buffer = buffersize is not None
         if is_plain:
             self._core.submit(native, leads_soon=False)
         else:
-            self._core.submit_fed(result, iterable, chunk_len)
+            self._core.submit_fed(result, iterable, None if is_measured else chunk_len)
         if chunk_len:
             return (item for chunk in result for item in chunk)  # type: ignore[return-value]
         return result

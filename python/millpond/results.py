@@ -218,7 +218,7 @@ class MapResult(ApplyResult[list[T]]):
         pool: The pool.
         native: The native job.
         func: The function.
-        chunksize: Items in a chunk; 0 for an empty iterable.
+        chunksize: Items in a chunk; 0 for an empty iterable, 1 if the sizes are measured.
         callback: Called with the list, or None.
         error_callback: Called with the error, or None.
     """
@@ -241,7 +241,8 @@ class MapResult(ApplyResult[list[T]]):
 
     def _describe(self, index: int) -> str:
         first = index * self._chunksize
-        return f"{self._name}, items {first} to {first + self._chunksize - 1} of job {self._job}"
+        first, end = self._native.items_of(index) or (first, first + self._chunksize)
+        return f"{self._name}, items {first} to {end - 1} of job {self._job}"
 
 
 class IMapIterator(Result, stdlib_pool.IMapIterator, Generic[T]):  # type: ignore[type-arg,misc]

@@ -56,6 +56,7 @@ fn through_the_engine(tasks: u64, bytes: &[u8]) {
                 parts: &[],
                 counted_len: bytes.len() as u64,
                 time_limit: None,
+                is_timed: false,
                 may_retry: false,
             };
             engine.publish(task).unwrap();

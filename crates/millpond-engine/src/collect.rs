@@ -1,5 +1,7 @@
 //! Tasks on their way back.
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::lives::Incarnation;
 use crate::parent::{Engine, Shared};
@@ -38,6 +40,8 @@ pub struct Collected<T> {
     pub outcome: Outcome,
     /// How often it went out: once, and each time that it was tried again.
     pub attempts: u32,
+    /// For how long it ran, if that was asked for, as its worker says.
+    pub ran_for: Option<Duration>,
     pub(crate) slot: u32,
 }
 
@@ -90,6 +94,8 @@ impl<T: Send + 'static> Engine<T> {
         let ticket = record.ticket.take()?;
         kill_point!("parent.collect.ticket_taken");
         let attempts = record.attempts;
+        let is_timed = record.is_timed && matches!(end, End::Done);
+        let ran_for = is_timed.then(|| self.shared.table().slot(slot).ran_for());
         let outcome = match end {
             End::Done => self.outcome_of(state, slot),
             End::Lost(incarnation) => Outcome::Lost(incarnation),
@@ -103,7 +109,7 @@ impl<T: Send + 'static> Engine<T> {
                 Outcome::Condemned(incarnation, reason)
             }
         };
-        Some(Collected { ticket, outcome, attempts, slot })
+        Some(Collected { ticket, outcome, attempts, ran_for, slot })
     }
 
     fn outcome_of(&self, state: &mut State<T>, slot: u32) -> Outcome {

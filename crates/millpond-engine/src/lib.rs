@@ -9,6 +9,7 @@
 extern crate millpond_table;
 
 mod buffers;
+mod chunk_sizes;
 mod collect;
 mod config;
 mod error;
@@ -32,6 +33,7 @@ mod waiting;
 mod worker;
 
 pub use buffers::{BUFFER_LEN_MIN, Borrowed, Leased, Lent};
+pub use chunk_sizes::ChunkSizes;
 pub use collect::{Collected, Outcome};
 pub use config::{Config, RUN_AHEAD_BYTES, WARM_LEN_MAX};
 pub use error::{Error, Result};

@@ -30,6 +30,8 @@ pub struct Task<'a, T> {
     pub counted_len: u64,
     /// For how long it may run, from when a worker begins it.
     pub time_limit: Option<Duration>,
+    /// Whether its worker is to tell for how long it ran.
+    pub is_timed: bool,
     /// Whether it may be [tried again](Engine::retry).
     pub may_retry: bool,
 }
@@ -80,7 +82,7 @@ impl<T: Send + 'static> Engine<T> {
         };
         kill_point!("parent.publish.payload_written");
         slot.describe(payload);
-        slot.time(task.time_limit.is_some());
+        slot.time(task.is_timed || task.time_limit.is_some());
         for &part in task.parts {
             state.store.hold(part);
         }
@@ -89,6 +91,7 @@ impl<T: Send + 'static> Engine<T> {
         record.arguments = block;
         record.parts.extend_from_slice(task.parts);
         record.attempts = 1;
+        record.is_timed = task.is_timed;
         record.original = task.may_retry.then(|| {
             let mut inline = [0; INLINE_LEN];
             if payload.offset.is_none() {

@@ -22,7 +22,7 @@ impl<T: Send + 'static> Engine<T> {
     /// # Errors
     /// Gives the task back if it was not published to be tried again, or the ring is damaged.
     pub fn retry(&self, collected: Collected<T>) -> Result<(), Collected<T>> {
-        let Collected { ticket, outcome, slot, attempts } = collected;
+        let Collected { ticket, outcome, slot, attempts, .. } = collected;
         drop(outcome);
         let shared = &self.shared;
         let table = shared.table();
@@ -30,7 +30,13 @@ impl<T: Send + 'static> Engine<T> {
         let state = &mut *guard;
         let record = &mut state.slots[slot as usize];
         let Some(original) = record.original.as_deref().copied() else {
-            return Err(Collected { ticket, outcome: crate::Outcome::Withdrawn, slot, attempts });
+            return Err(Collected {
+                ticket,
+                outcome: crate::Outcome::Withdrawn,
+                slot,
+                attempts,
+                ran_for: None,
+            });
         };
         if let Some(offset) = record.result_at.take()
             && let Some(range) = state.ranges.read(offset, &shared.results)
@@ -44,7 +50,7 @@ impl<T: Send + 'static> Engine<T> {
         kill_point!("parent.retry.freed");
         place.write_inline(&original.inline);
         place.describe(original.payload);
-        place.time(record.time_limit_ns.is_some());
+        place.time(record.is_timed || record.time_limit_ns.is_some());
         record.is_pending = false;
         record.attempts = attempts + 1;
         record.ticket = Some(ticket);
@@ -60,9 +66,13 @@ impl<T: Send + 'static> Engine<T> {
             let record = &mut state.slots[slot as usize];
             record.is_pending = true;
             return match record.ticket.take() {
-                Some(ticket) => {
-                    Err(Collected { ticket, outcome: crate::Outcome::Withdrawn, slot, attempts })
-                }
+                Some(ticket) => Err(Collected {
+                    ticket,
+                    outcome: crate::Outcome::Withdrawn,
+                    slot,
+                    attempts,
+                    ran_for: None,
+                }),
                 None => Ok(()),
             };
         };

@@ -31,6 +31,8 @@ pub(crate) struct SlotRecord<T> {
     pub(crate) published_at_ns: u64,
     /// For how long it may run.
     pub(crate) time_limit_ns: Option<u64>,
+    /// Whether its worker tells for how long it ran.
+    pub(crate) is_timed: bool,
     /// Why it was condemned.
     pub(crate) condemned: Option<Reason>,
     /// How often it went out.
@@ -73,6 +75,7 @@ impl<T> SlotRecord<T> {
             position: 0,
             published_at_ns: 0,
             time_limit_ns: None,
+            is_timed: false,
             condemned: None,
             attempts: 0,
             original: None,

@@ -339,7 +339,11 @@ impl Worker {
         };
         let table = self.table();
         let note_len = note.len() as u64;
-        table.slot(task.slot).describe(Payload { kind, len: len as u64, offset, note_len });
+        let slot = table.slot(task.slot);
+        slot.describe(Payload { kind, len: len as u64, offset, note_len });
+        if slot.is_timed() {
+            slot.set_ended_at(clock::monotonic_ns());
+        }
         kill_point!("worker.complete.described");
         // Counted before: who has the result finds it in the count.
         self.count(TASKS, 1);

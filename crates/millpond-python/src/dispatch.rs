@@ -1,5 +1,6 @@
 //! Tasks on their way out: drawn from their job, written or pickled, and published.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -63,6 +64,12 @@ impl Drawn {
         }
     }
 
+    /// Items of a chunk; 1 if it carries the error that the iterable raised.
+    fn item_count(&self, py: Python<'_>) -> usize {
+        let chunk = self.second.bind(py).cast_exact::<PyTuple>();
+        chunk.ok().filter(|_| !self.raised).map_or(1, |chunk| chunk.len())
+    }
+
     /// Writes a task of atoms into `encoder`. Returns false for all others.
     fn encode(
         &self,
@@ -96,7 +103,9 @@ impl Engine {
         let mut encoder = Encoder::default();
         let native = job.get();
         let Some(live) = self.live() else { return Ok(Dispatched::NoRoom as u32) };
-        let out = Out { py, engine: self, live: &live, job };
+        let is_measured = native.is_measured();
+        let item_count = Cell::new(1);
+        let out = Out { py, engine: self, live: &live, job, is_measured, item_count };
         loop {
             if !live.engine.has_room(live.last_len.load(Ordering::Relaxed)) {
                 return Ok(Dispatched::NoRoom as u32);
@@ -126,6 +135,7 @@ impl Engine {
                     return Ok(Dispatched::All as u32);
                 }
             };
+            out.item_count.set(if is_measured { drawn.item_count(py) } else { 1 });
             let is_single = drawn.kwds.is_some();
             let raised = drawn.raised;
             let published = out.publish(&mut packer, &mut encoder, &drawn, only_plain);
@@ -168,6 +178,9 @@ struct Out<'a, 'py> {
     engine: &'a Engine,
     live: &'a Arc<Live>,
     job: &'a Bound<'py, Job>,
+    /// Whether the sizes of its chunks are measured, and so many items has the one that goes out.
+    is_measured: bool,
+    item_count: Cell<usize>,
 }
 
 impl<'py> Out<'_, 'py> {
@@ -296,7 +309,7 @@ impl<'py> Out<'_, 'py> {
 
     /// Counts a task as published; `None` if the job was ended by hand.
     fn ticket(&self) -> Option<Ticket> {
-        let index = self.job.get().count_published()?;
+        let index = self.job.get().count_published(self.item_count.get())?;
         Some(Ticket { job: self.job.clone().unbind(), index })
     }
 
@@ -319,7 +332,10 @@ impl<'py> Out<'_, 'py> {
             bytes,
             parts,
             counted_len,
-            time_limit: limits.and_then(|limits| limits.time_limit),
+            time_limit: limits.and_then(|limits| limits.time_limit).map(|limit| {
+                limit.saturating_mul(u32::try_from(self.item_count.get()).unwrap_or(u32::MAX))
+            }),
+            is_timed: self.is_measured,
             may_retry: limits.is_some_and(|limits| limits.retries > 0),
         };
         self.live.engine.publish(task).err()

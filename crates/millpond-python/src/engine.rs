@@ -213,6 +213,9 @@ impl Engine {
                     note_attempts(py, &value, attempts);
                 }
             }
+            if let Some(time) = collected.ran_for {
+                collected.ticket.job.get().ran(collected.ticket.index, time);
+            }
             let ticket = live.engine.release(collected);
             self.desk.deliver(py, ticket, ok, value);
             if let Some(error) = goes_on {

@@ -22,6 +22,8 @@ use pyo3::types::{PyIterator, PyList};
 use back::{Back, Stream};
 use inner::Inner;
 use limits::Limits;
+use millpond_engine::ChunkSizes;
+
 pub(crate) use source::Draw;
 use source::{Offer, Source};
 
@@ -182,6 +184,23 @@ impl Job {
         let _ = self.limits.set(Limits { time_limit, retries, retry_on });
     }
 
+    /// Lets the sizes of chunks follow from how long tasks take, given how many items there are, if that
+    /// is known. Once, before the job is submitted; its chunks were said to have one item.
+    fn measure(&self, item_count: Option<u64>, worker_count: u64) {
+        self.lock().measured = Some(ChunkSizes::new(item_count, worker_count));
+    }
+
+    /// How many items the next chunk should have, if their sizes are measured.
+    #[getter]
+    fn next_chunk_len(&self) -> usize {
+        self.lock().measured.as_ref().map_or(1, ChunkSizes::next_len)
+    }
+
+    /// Returns the first item of a chunk and the one after its last, if sizes are measured.
+    fn items_of(&self, index: u64) -> Option<(u64, u64)> {
+        self.lock().measured.as_ref().map(|measured| measured.items_of(index))
+    }
+
     /// Sets the Python object that is told of the job's news.
     fn set_owner(&self, owner: Py<PyAny>, has_callback: bool) {
         let mut inner = self.lock();
@@ -262,7 +281,7 @@ impl Job {
             }
     }
 
-    /// Chunks whose results are not back.
+    /// Chunks whose results are not back; items, if the sizes of chunks are measured.
     #[getter]
     fn left(&self) -> u64 {
         match &self.lock().back {

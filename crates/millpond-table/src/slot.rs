@@ -2,12 +2,13 @@
 #![allow(unsafe_code, reason = "the inline bytes are shared memory that is reached by raw pointer")]
 
 use std::cell::UnsafeCell;
+use std::time::Duration;
 
 use crate::state::{Owner, Phase, SlotWord, next_turn};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of payload that lie in the slot itself; longer ones lie in an arena.
-pub const INLINE_LEN: usize = 208;
+pub const INLINE_LEN: usize = 200;
 
 /// The offset that says "the payload is inline".
 const INLINE: u64 = u64::MAX;
@@ -29,6 +30,8 @@ pub struct Slot {
     note_len: AtomicU64,
     /// When the task was begun, as the worker says, if the parent asked for it; see [`Self::time`].
     begun_at_ns: AtomicU64,
+    /// When the worker had its result ready, if the parent asked for the time.
+    ended_at_ns: AtomicU64,
     inline: UnsafeCell<[u8; INLINE_LEN]>,
 }
 
@@ -60,6 +63,7 @@ impl Slot {
             offset: AtomicU64::new(0),
             note_len: AtomicU64::new(0),
             begun_at_ns: AtomicU64::new(0),
+            ended_at_ns: AtomicU64::new(0),
             inline: UnsafeCell::new([0; INLINE_LEN]),
         }
     }
@@ -152,6 +156,18 @@ impl Slot {
     #[must_use]
     pub fn begun_at_ns(&self) -> u64 {
         self.begun_at_ns.load(Ordering::Relaxed)
+    }
+
+    /// Worker: tells at what time in nanoseconds the result was ready; before it finishes.
+    pub fn set_ended_at(&self, now_ns: u64) {
+        self.ended_at_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// Parent: returns for how long a finished task ran, as its worker says, unchecked.
+    #[must_use]
+    pub fn ran_for(&self) -> Duration {
+        let ended_at_ns = self.ended_at_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(ended_at_ns.saturating_sub(self.begun_at_ns()))
     }
 
     /// Worker: says that the task begins now; from here on it dies with its worker. False if the

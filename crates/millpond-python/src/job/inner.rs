@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use super::Told;
 use super::back::Back;
 use super::source::Source;
+use millpond_engine::ChunkSizes;
 
 /// What changes of a job.
 pub(crate) struct Inner {
@@ -14,6 +15,8 @@ pub(crate) struct Inner {
     pub(crate) next_index: u64,
     /// The most tasks out whose results were not taken, for streams.
     pub(crate) buffer_len: Option<u64>,
+    /// Chunks of sizes that are measured, if they are.
+    pub(super) measured: Option<ChunkSizes>,
     pub(super) back: Back,
     /// The Python object of the job, until the job is done.
     pub(super) owner: Option<Py<PyAny>>,
@@ -31,6 +34,7 @@ impl Inner {
             source,
             next_index: 0,
             buffer_len: None,
+            measured: None,
             back,
             owner: None,
             has_callback: false,
@@ -75,7 +79,11 @@ impl Inner {
                     dropped.push(value);
                     return Told::Nothing;
                 }
-                *left -= 1;
+                let (low, high) = match &self.measured {
+                    Some(measured) => measured.items_of(index),
+                    None => (index * *chunk_len, (index + 1) * *chunk_len),
+                };
+                *left = left.saturating_sub(if self.measured.is_some() { high - low } else { 1 });
                 if !ok {
                     // Only the first failure is kept, as in the standard library.
                     match failure {
@@ -83,7 +91,6 @@ impl Inner {
                         Some(_) => dropped.push(value),
                     }
                 } else if failure.is_none() {
-                    let (low, high) = (index * *chunk_len, (index + 1) * *chunk_len);
                     let value = value.into_bound(py);
                     if let Err(error) =
                         values.bind(py).set_slice(low as usize, high as usize, &value)

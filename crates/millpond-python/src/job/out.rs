@@ -1,6 +1,7 @@
 //! What is still to go out of a job.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -9,6 +10,7 @@ use pyo3::types::{PyIterator, PyTuple};
 use super::back::Back;
 use super::source::{Draw, Offer, Source};
 use super::{Inner, Job, Told};
+use millpond_engine::ChunkSizes;
 
 impl Job {
     pub(super) fn source(
@@ -42,8 +44,9 @@ impl Job {
     pub(crate) fn exhaust(&self, py: Python<'_>, count: u64, raised: bool) -> Told {
         // Made before the lock is taken: to make an exception can run a collection.
         let promised = self.promised(py);
+        let given = self.lock().measured.as_ref().map_or(count, ChunkSizes::drawn_count);
         let shortfall =
-            promised.filter(|&(_, chunks)| chunks > count && !raised).map(|(len, _)| {
+            promised.filter(|&(_, chunks)| chunks > given && !raised).map(|(len, _)| {
                 let text = format!("the iterable gave fewer items than its len() of {len}");
                 PyValueError::new_err(text).into_value(py).into_any()
             });
@@ -58,7 +61,7 @@ impl Job {
         let is_complete = match &mut inner.back {
             Back::Single { .. } => false,
             Back::Chunks { left, failure, .. } => {
-                let missing = promised.map_or(0, |(_, chunks)| chunks.saturating_sub(count));
+                let missing = promised.map_or(0, |(_, chunks)| chunks.saturating_sub(given));
                 *left = left.saturating_sub(missing);
                 if failure.is_none() {
                     *failure = shortfall;
@@ -95,6 +98,7 @@ impl Job {
             if inner.is_full() {
                 return Ok(Draw::Full);
             }
+            let measured_len = inner.measured.as_ref().map(ChunkSizes::next_len);
             match &mut inner.source {
                 Source::Exhausted => return Ok(Draw::Exhausted),
                 Source::Single { func, args, kwds } => {
@@ -106,8 +110,16 @@ impl Job {
                 }
                 Source::Offered { func, offers, is_closed } => {
                     let func = func.clone_ref(py);
+                    if let Some(len) = measured_len
+                        && let gathered = gather(offers, len)
+                        && !gathered.is_empty()
+                    {
+                        drop(inner);
+                        let item = PyTuple::new(py, gathered)?.into_any().unbind();
+                        return Ok(Draw::Item { func, item });
+                    }
                     return Ok(match offers.pop_front() {
-                        Some(Offer::Item(item)) => Draw::Item { func, item },
+                        Some(Offer::Item(item) | Offer::Chunk(item)) => Draw::Item { func, item },
                         Some(Offer::Raise(error)) => Draw::Raise { error },
                         None if *is_closed => Draw::Exhausted,
                         None => Draw::Empty,
@@ -117,7 +129,8 @@ impl Job {
                     if let Some(item) = drawn.take() {
                         return Ok(Draw::Item { func: func.clone_ref(py), item });
                     }
-                    (func.clone_ref(py), iterator.clone_ref(py), *chunk_len)
+                    let chunk_len = measured_len.unwrap_or(*chunk_len);
+                    (func.clone_ref(py), iterator.clone_ref(py), chunk_len)
                 }
             }
         };
@@ -139,10 +152,15 @@ impl Job {
     /// Puts a task back that was drawn and could not be published yet.
     pub(crate) fn put_back(&self, item: Py<PyAny>, is_error: bool) {
         let mut inner = self.lock();
+        let is_measured = inner.measured.is_some();
         let refused = match &mut inner.source {
             Source::Items { drawn, .. } => drawn.replace(item),
             Source::Offered { offers, .. } => {
-                offers.push_front(if is_error { Offer::Raise(item) } else { Offer::Item(item) });
+                offers.push_front(match (is_error, is_measured) {
+                    (true, _) => Offer::Raise(item),
+                    (false, true) => Offer::Chunk(item),
+                    (false, false) => Offer::Item(item),
+                });
                 None
             }
             _ => Some(item),
@@ -152,20 +170,46 @@ impl Job {
     }
 
     /// Counts a task as published and returns its index; `None` if the job was ended by hand, perhaps by
-    /// code that ran while the task was pickled, and nothing more of it may go out.
-    pub(crate) fn count_published(&self) -> Option<u64> {
+    /// code that ran while the task was pickled, and nothing more of it may go out. `item_count` is that
+    /// of its chunk.
+    pub(crate) fn count_published(&self, item_count: usize) -> Option<u64> {
         let mut inner = self.lock();
         if inner.is_abandoned {
             return None;
         }
+        if let Some(measured) = &mut inner.measured {
+            measured.published(item_count as u64);
+        }
         inner.next_index += 1;
         Some(inner.next_index - 1)
+    }
+
+    /// Tells whether the sizes of its chunks are measured.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.lock().measured.is_some()
+    }
+
+    /// Notes for how long a task ran.
+    pub(crate) fn ran(&self, index: u64, time: Duration) {
+        if let Some(measured) = &mut self.lock().measured {
+            measured.ran(index, time);
+        }
     }
 
     /// Returns how many tasks are published.
     pub(crate) fn published(&self) -> u64 {
         self.lock().next_index
     }
+}
+
+/// Takes the items that were offered so far, at most so many.
+fn gather(offers: &mut VecDeque<Offer>, len_max: usize) -> Vec<Py<PyAny>> {
+    let is_item = |offer: &Offer| matches!(offer, Offer::Item(_));
+    let len = offers.iter().take(len_max).take_while(|offer| is_item(offer)).count();
+    let taken = offers.drain(..len);
+    taken
+        .filter_map(|offer| if let Offer::Item(item) = offer { Some(item) } else { None })
+        .collect()
 }
 
 impl Inner {

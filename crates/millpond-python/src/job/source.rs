@@ -21,6 +21,8 @@ pub(crate) enum Source {
 /// What a feeder has drawn: an item or a chunk, or the error that the iterable raised.
 pub(crate) enum Offer {
     Item(Py<PyAny>),
+    /// Items that were gathered and could not be published yet.
+    Chunk(Py<PyAny>),
     Raise(Py<PyAny>),
 }
 
@@ -37,7 +39,7 @@ impl Source {
             Self::Offered { func, offers, .. } => {
                 let mut all = vec![func];
                 all.extend(offers.into_iter().map(|offer| match offer {
-                    Offer::Item(object) | Offer::Raise(object) => object,
+                    Offer::Item(object) | Offer::Chunk(object) | Offer::Raise(object) => object,
                 }));
                 all
             }
@@ -59,7 +61,7 @@ impl Source {
             }
             Self::Offered { func, offers, .. } => {
                 visit.call(func)?;
-                for Offer::Item(object) | Offer::Raise(object) in offers {
+                for Offer::Item(object) | Offer::Chunk(object) | Offer::Raise(object) in offers {
                     visit.call(object)?;
                 }
             }
