@@ -14,6 +14,7 @@
 #   lost-is-done         the same                                          kill points
 #   leaked-descriptor    one more descriptor for each worker               leak census
 #   credulous-witness    each list of atoms is taken for unchanged         composed programs
+#   blind-patrol         wakes that were held back are never given  crowds
 #   immortal-worker      workers ignore their limit of tasks               CPython's own tests
 #
 #   sh tools/canaries.sh PYTHON [NAME ...]
@@ -72,5 +73,6 @@ kill_point="$python -m pytest -q tests/reliability/test_kill_points.py -k worker
 check lost-is-done "kill points" "MILLPOND_CANARY=lost-is-done $kill_point" "$kill_point"
 python leaked-descriptor "leak census" "tests/reliability/test_leaks.py -k fork"
 python credulous-witness "composed programs" "tests/exactness/test_composed.py -k 'alike and not otherwise and not nothing'"
+python blind-patrol "crowds" "tests/test_crowd.py"
 python immortal-worker "CPython's own tests" "tests/conformance/test_conformance.py -k cpythons"
 exit $failed

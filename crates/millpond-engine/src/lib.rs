@@ -16,6 +16,7 @@ mod error;
 mod handover;
 mod lives;
 mod object_store;
+mod pace;
 mod parent;
 mod publish;
 mod ranges;

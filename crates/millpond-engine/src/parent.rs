@@ -54,6 +54,7 @@ pub(crate) struct Shared<T> {
     pub(crate) news: AtomicBool,
     pub(crate) keeper: Keeper,
     pub(crate) spins: bool,
+    pub(crate) cpu_count: usize,
 }
 
 impl<T> Shared<T> {
@@ -138,6 +139,7 @@ impl<T: Send + 'static> Engine<T> {
             news: AtomicBool::new(false),
             keeper: Keeper::default(),
             spins: millpond_sys::limits::usable_cpus() > 1,
+            cpu_count: millpond_sys::limits::usable_cpus(),
         };
         shared.poller.add(shared.control.as_fd(), supervisor::CONTROL)?;
         Ok(Self { shared: Arc::new(shared), supervisor: Mutex::new(None), creator: process::id() })

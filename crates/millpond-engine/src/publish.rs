@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use millpond_sys::futex;
+use millpond_sys::{clock, futex};
 use millpond_table::{INLINE_LEN, Payload, StoreId};
 use twox_hash::XxHash3_128;
 
@@ -121,10 +121,13 @@ impl<T: Send + 'static> Engine<T> {
         kill_point!("parent.publish.out");
         state.tasks_dispatched += 1;
         state.task_bytes += task.bytes.len() as u64;
+        if self.shared.is_crowded(state) {
+            self.shared.mind_the_pace(state, clock::monotonic_ns());
+        }
         let unclaimed = state.run_ahead.len();
         drop(guard);
         if unclaimed > usize::from(table.someone_spins())
-            && let Some(bell) = table.wake_one()
+            && let Some(bell) = table.wake_another()
         {
             kill_point!("parent.publish.wake_owed");
             futex::wake(bell, 1);

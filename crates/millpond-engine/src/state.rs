@@ -10,6 +10,7 @@ use millpond_table::{Block, Layout, StoreId};
 use crate::buffers::Loan;
 use crate::lives::{Incarnation, Life, Vacancy};
 use crate::object_store::ObjectStore;
+use crate::pace::Pace;
 use crate::ranges::Ranges;
 use crate::reader::Reader;
 use crate::retry::Original;
@@ -103,6 +104,7 @@ pub(crate) struct State<T> {
     pub(crate) borrowed: HashMap<u64, Loan>,
     pub(crate) next_loan: u64,
     pub(crate) seats: Seats,
+    pub(crate) pace: Pace,
     pub(crate) lives: HashMap<Incarnation, Life>,
     pub(crate) vacancies: VecDeque<Vacancy>,
     pub(crate) next_incarnation: u64,
@@ -143,6 +145,7 @@ impl<T> State<T> {
             borrowed: HashMap::new(),
             next_loan: 0,
             seats: Seats::new(layout.seat_count),
+            pace: Pace::default(),
             lives: HashMap::new(),
             vacancies: VecDeque::new(),
             next_incarnation: 0,

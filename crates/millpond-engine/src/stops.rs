@@ -67,6 +67,7 @@ impl<T> Shared<T> {
                 life.stop = Some(Stop { kill_at_ns: u64::MAX });
             }
         }
+        next = next.min(self.patrol(state, now));
         let is_due = now >= state.remind_at_ns;
         if is_due {
             state.remind_at_ns = u64::MAX;

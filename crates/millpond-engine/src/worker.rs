@@ -182,7 +182,7 @@ impl Worker {
                 // for two tasks.
                 kill_point!("worker.spin.found");
                 if table.has_ready()
-                    && let Some(bell) = table.wake_one()
+                    && let Some(bell) = table.wake_another()
                 {
                     kill_point!("worker.spin.wake_owed");
                     futex::wake(bell, 1);

@@ -29,7 +29,8 @@ pub struct Control {
     pub(crate) refill_at: AtomicU64,
     /// Not zero once the pool ends.
     pub(crate) stopping: AtomicU32,
-    _pad_2: HalfFiller,
+    /// How many workers may sleep though tasks are ready; 0 if each ready task wakes one.
+    pub(crate) spare: AtomicU32,
     _line_2: [Filler; 13],
     /// The top of the done stack as index + 1; 0 is empty.
     pub(crate) done: AtomicU32,
@@ -61,7 +62,7 @@ impl Control {
             tail: AtomicU64::new(0),
             refill_at: AtomicU64::new(0),
             stopping: AtomicU32::new(0),
-            _pad_2: HalfFiller::new(0),
+            spare: AtomicU32::new(0),
             _line_2: fill(),
             done: AtomicU32::new(0),
             bell: AtomicU32::new(0),

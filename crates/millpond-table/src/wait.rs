@@ -61,6 +61,10 @@ impl Table<'_> {
     pub fn wake_one(&self) -> Option<&AtomicU32> {
         // SYNC: publish-or-sleep. See `worker_may_sleep`.
         fence(Ordering::SeqCst);
+        self.take_sleeper()
+    }
+
+    fn take_sleeper(&self) -> Option<&AtomicU32> {
         for (index, word) in self.control.sleepers.iter().enumerate() {
             let mut bits = word.load(Ordering::Relaxed);
             while bits != 0 {
@@ -79,6 +83,31 @@ impl Table<'_> {
             }
         }
         None
+    }
+
+    /// Parent: from now on [`Self::wake_another`] lets so many workers sleep; 0 for none. Who says so
+    /// looks after the tasks that wait on that account.
+    pub fn hold_wakes(&self, spare: u32) {
+        self.control.spare.store(spare, Ordering::Relaxed);
+    }
+
+    /// Anyone, after a publish: as [`Self::wake_one`], unless so many workers are awake that they will
+    /// have claimed the task before another one has woken.
+    #[must_use]
+    pub fn wake_another(&self) -> Option<&AtomicU32> {
+        // SYNC: publish-or-sleep. See `worker_may_sleep`: a worker that is not counted as a sleeper below
+        // looks for tasks once more before it sleeps. And who saw the task that another wakes for, sees
+        // behind this fence a `hold_wakes` from before its publish.
+        fence(Ordering::SeqCst);
+        let spare = self.control.spare.load(Ordering::Relaxed);
+        if spare > 0 {
+            let words = self.control.sleepers.iter();
+            let asleep: u32 = words.map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
+            if asleep <= spare {
+                return None;
+            }
+        }
+        self.take_sleeper()
     }
 
     /// Parent: asks one worker to end after its present task, and returns its bell for the futex call if
@@ -158,10 +187,14 @@ impl Table<'_> {
         self.control.spinner.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Worker: no longer spins.
+    /// Worker: no longer spins. If it has found a task, it looks whether there is another one, for which
+    /// the parent may have counted on it.
     pub fn end_spin(&self, owner: Owner) {
         let me = u32::from(owner.0) + 1;
         let _ = self.control.spinner.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
+        // SYNC: publish-or-sleep. The fence pairs with the one in `someone_spins`: either the parent sees
+        // that nobody spins, or this worker sees what was published.
+        fence(Ordering::SeqCst);
     }
 
     /// Parent: after a publish, tells whether an idle worker spins, so that one task less needs a

@@ -16,6 +16,8 @@ use millpond_table::{Claim, HeapTable, Layout, Owner, Payload, Phase, StoredAt, 
 
 #[path = "loom/endings.rs"]
 mod endings;
+#[path = "loom/held_wakes.rs"]
+mod held_wakes;
 
 const ELLA: Owner = Owner(0);
 const OTTO: Owner = Owner(1);
