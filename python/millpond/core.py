@@ -12,6 +12,7 @@ Neither role is waited for: who does not get it knows that its holder looks once
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
@@ -74,8 +75,8 @@ class Core:
         self._losses = Losses(workers, memory_limit)
         self.engine = _native.Engine(worker_count, memory_len_max, memory_limit)
         self.cancelled_jobs = 0
-        #: Jobs that are not done, by number, as ``Pool._cache`` shows them.
-        self.cache: dict[int, Result] = {}
+        #: Jobs that are not done.
+        self.jobs: set[Result] = set()
         #: Jobs with tasks that are not published, in order of call.
         self.backlog: deque[_native.Job] = deque()
         self.callbacks = Callbacks(self)
@@ -143,7 +144,7 @@ class Core:
             feeder.start()
         except BaseException:
             del self.feeders[job]
-            self.cache.pop(result._job, None)
+            self.jobs.discard(result)
             job.forget_owner()
             raise
         self.submit(job, leads_soon=False)
@@ -341,8 +342,7 @@ class Core:
         lock = threading.Lock()
         lock.acquire()
         native = result._native
-        native.add_waiter(1)
-        result._waiters.append(lock)
+        native.add_waiter(lock)
         self._followers.append(lock)
         goes_on = False
         try:
@@ -355,8 +355,7 @@ class Core:
                 is_awake = lock.acquire(timeout=-1 if left_s is None else left_s)
             goes_on = is_awake and not is_ready()
         finally:
-            native.add_waiter(-1)
-            result._waiters.remove(lock)
+            native.remove_waiter(lock)
             if lock in self._followers:
                 self._followers.remove(lock)
             if not goes_on and not self._lead.locked():
@@ -376,7 +375,7 @@ class Core:
         # What is kept for a next dispatch goes after a while, which the keeper sees to; and it ends a
         # closed pool, when the last job is done.
         is_kept = not self.keeper_ticks and self.engine.keeps_anything
-        if self.keeper_sleeps and (self.cache or is_kept or self.state == CLOSE):
+        if self.keeper_sleeps and (self.jobs or is_kept or self.state == CLOSE):
             self.keeper_sleeps = False
             self.engine.tell_keeper(NEWS_LEADERLESS)
 
@@ -411,9 +410,9 @@ class Core:
         try:
             self.keeper_leads = True
             self._leader = threading.get_ident()
-            while self.cache and not self._wanted and self.state != TERMINATE:
+            while self.jobs and not self._wanted and self.state != TERMINATE:
                 self.pump()
-                if has_news() or not self.cache or self._wanted:
+                if has_news() or not self.jobs or self._wanted:
                     break
                 self.engine.rest(STUCK_TIME_S if self._recheck else None)
         finally:
@@ -442,7 +441,7 @@ class Core:
         self.backlog.clear()
         for feeder in tuple(self.feeders.values()):
             feeder.end()
-        for result in tuple(self.cache.values()):
+        for result in sorted(self.jobs, key=operator.attrgetter("_job")):
             native = result._native
             self.engine.note(native, native.abandon(error))
         self.tell_news()

@@ -87,7 +87,7 @@ class Keeper:
             if timeout_s is None and engine.keeps_anything:
                 # It came to be kept before a caller could see that this thread no longer ticks.
                 timeout_s = _EXPIRY_TIME_S
-            if core.keeper_sleeps and core.cache and not core.is_led_by_caller():
+            if core.keeper_sleeps and core.jobs and not core.is_led_by_caller():
                 # A job came, or the leader left, before the flag was up.
                 core.keeper_sleeps = False
                 timeout_s = _NAP_TIME_S
@@ -103,9 +103,9 @@ class Keeper:
                 return
             if news & NEWS_JOB:
                 core.refill()
-            if self._news and not core.cache:
+            if self._news and not core.jobs:
                 timeout_s = None
-            elif not core.cache:
+            elif not core.jobs:
                 timeout_s = _EXPIRY_TIME_S if engine.expire() else None
             elif core.is_led_by_caller():
                 timeout_s = None
@@ -138,7 +138,7 @@ class Keeper:
     def _is_done(self) -> bool:
         """Tell whether the pool is closed, and has nothing more to do."""
         core = self._core
-        return core.state == CLOSE and (not core.cache or core.broken is not None)
+        return core.state == CLOSE and (not core.jobs or core.broken is not None)
 
     def _settle_ends(self) -> None:
         """Take note of the workers that are gone."""
@@ -175,7 +175,7 @@ class Keeper:
         core = self._core
         if self._stopped or core.broken is not None or core.state == TERMINATE:
             return
-        if core.state == CLOSE and not core.cache:
+        if core.state == CLOSE and not core.jobs:
             return
         if core.worker_count != self._wanted:
             self._wanted = core.worker_count

@@ -14,7 +14,13 @@ from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
 from millpond.errors import PoolTerminated
 from millpond.keeper import Keeper
 from millpond.options import AUTO, Limits, checked_bytes, checked_count, checked_count_within
-from millpond.results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from millpond.results import (
+    ApplyResult,
+    IMapIterator,
+    IMapUnorderedIterator,
+    JobsByNumber,
+    MapResult,
+)
 from millpond.stats import Stats
 from millpond.workers import Workers
 
@@ -138,7 +144,7 @@ class Pool(stdlib_pool.Pool):
         workers = Workers(self.Process, self._ctx, work_args)
         self._core = core = Core(worker_count, workers, memory, memory_limit)
         self._pool = workers.processes
-        self._cache = core.cache
+        self._cache = JobsByNumber(core.jobs)
         self._taskqueue = _TaskQueue(core)
         try:
             for _ in range(worker_count):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from multiprocessing import TimeoutError as MultiprocessingTimeoutError
 from multiprocessing import pool as stdlib_pool
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from millpond import _native
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from millpond._native import Job
     from millpond.pool import Pool
@@ -39,6 +39,9 @@ class Result:
         error_callback: Called with the error of a failure, or None.
     """
 
+    # A million of them may wait.
+    __slots__ = ("_callback", "_core", "_error_callback", "_name", "_native", "_pool")
+
     _native: Job
 
     def _begin(
@@ -53,29 +56,26 @@ class Result:
         self._pool: Pool | None = pool
         self._core = core
         self._native = native
-        self._job = next(stdlib_pool.job_counter)  # type: ignore[attr-defined]
-        self._cache = core.cache
         self._callback = callback
         self._error_callback = error_callback
         self._name = _name_of(func)
-        self._waiters: list[threading.Lock] = []
         if not native.is_done:
             has_callback = callback is not None or error_callback is not None
             if has_callback:
                 core.callbacks.start()
-            native.set_owner(self, has_callback)
-            core.cache[self._job] = self
+            native.set_owner(self, has_callback, next(stdlib_pool.job_counter))  # type: ignore[attr-defined]
+            core.jobs.add(self)
 
     def _on_news(self) -> None:
         """Act on a change of the native job. Safe to call again, and from any thread."""
         native = self._native
         if native.is_done:
-            self._cache.pop(self._job, None)
+            self._core.jobs.discard(self)
             self._pool = None
             native.forget_owner()
         elif (self._callback or self._error_callback) and native.outcome is not None:
             self._core.callbacks.put(self)
-        for lock in tuple(self._waiters):
+        for lock in native.waiters:
             if lock.locked():
                 try:
                     lock.release()
@@ -124,12 +124,39 @@ class Result:
         return self._core.cancel(self, running=running)
 
     @property
+    def _job(self) -> int:
+        return self._native.number
+
+    @property
     def _timeout(self) -> float:
         return self._native.time_limit_s or 0.0
 
     def _describe(self, index: int) -> str:
         """Name one of the job's tasks in words."""
         return f"{self._name}, task {index} of job {self._job}"
+
+
+class JobsByNumber(Mapping[int, Result]):
+    """The jobs that are not done, by number, as ``Pool._cache`` shows them.
+
+    Args:
+        jobs: The jobs.
+    """
+
+    def __init__(self, jobs: set[Result]) -> None:
+        self._jobs = jobs
+
+    def __getitem__(self, number: int) -> Result:
+        for result in tuple(self._jobs):
+            if result._job == number:
+                return result
+        raise KeyError(number)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(result._job for result in tuple(self._jobs)))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
 
 
 def _name_of(func: object) -> str:
@@ -150,6 +177,8 @@ class ApplyResult(Result, stdlib_pool.ApplyResult, Generic[T]):  # type: ignore[
         callback: Called with the value, or None.
         error_callback: Called with the error, or None.
     """
+
+    __slots__ = ()
 
     def __init__(
         self,
@@ -223,6 +252,8 @@ class MapResult(ApplyResult[list[T]]):
         error_callback: Called with the error, or None.
     """
 
+    __slots__ = ("_chunksize",)
+
     def __init__(
         self,
         pool: Pool,
@@ -253,6 +284,8 @@ class IMapIterator(Result, stdlib_pool.IMapIterator, Generic[T]):  # type: ignor
         native: The native job.
         func: The function.
     """
+
+    __slots__ = ("_has_buffer", "_pop")
 
     def __init__(self, pool: Pool, native: Job, func: object) -> None:
         self._begin(pool, native, func, None, None)

@@ -19,7 +19,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 
-use back::{Back, Stream};
+use back::{Back, Chunks, Stream};
 use inner::Inner;
 use limits::Limits;
 use millpond_engine::ChunkSizes;
@@ -49,7 +49,7 @@ pub(crate) const HAS_INDICES: u32 = 0x400;
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct Job {
     pub(crate) kind: TaskKind,
-    limits: OnceLock<Limits>,
+    limits: OnceLock<Box<Limits>>,
     inner: Mutex<Inner>,
 }
 
@@ -134,12 +134,12 @@ impl Job {
         let values = PyList::new(py, [py.None()])?.as_sequence().repeat(length)?.cast_into()?;
         let left = if chunk_len == 0 { 0 } else { length.div_ceil(chunk_len) as u64 };
         let source = Self::source(func, iterator, chunk_len);
-        let back = Back::Chunks {
+        let back = Back::Chunks(Box::new(Chunks {
             chunk_len: chunk_len as u64,
             values: values.unbind(),
             left,
             failure: None,
-        };
+        }));
         let job = Self::new(task_kind(kind)?, source, back);
         if left == 0 {
             let mut inner = job.lock();
@@ -162,18 +162,17 @@ impl Job {
         buffer_len: Option<u64>,
     ) -> PyResult<Self> {
         let source = Self::source(func, iterator, chunk_len);
-        let back = Back::Stream(Stream {
+        let back = Back::Stream(Box::new(Stream {
             is_ordered,
+            buffer_len,
             items: VecDeque::new(),
             unsorted: HashMap::new(),
             index: 0,
             taken: 0,
             length: None,
             broken: None,
-        });
-        let job = Self::new(task_kind(kind)?, source, back);
-        job.lock().buffer_len = buffer_len;
-        Ok(job)
+        }));
+        Ok(Self::new(task_kind(kind)?, source, back))
     }
 
     /// Limits each task: to a time in seconds, from when a worker begins it; and to so many retries when
@@ -181,19 +180,19 @@ impl Job {
     #[pyo3(signature = (time_limit_s, retries, retry_on))]
     fn limit(&self, time_limit_s: Option<f64>, retries: u32, retry_on: Py<PyAny>) {
         let time_limit = time_limit_s.and_then(|time| Duration::try_from_secs_f64(time).ok());
-        let _ = self.limits.set(Limits { time_limit, retries, retry_on });
+        let _ = self.limits.set(Box::new(Limits { time_limit, retries, retry_on }));
     }
 
     /// Lets the sizes of chunks follow from how long tasks take, given how many items there are, if that
     /// is known. Once, before the job is submitted; its chunks were said to have one item.
     fn measure(&self, item_count: Option<u64>, worker_count: u64) {
-        self.lock().measured = Some(ChunkSizes::new(item_count, worker_count));
+        self.lock().measured = Some(Box::new(ChunkSizes::new(item_count, worker_count)));
     }
 
     /// How many items the next chunk should have, if their sizes are measured.
     #[getter]
     fn next_chunk_len(&self) -> usize {
-        self.lock().measured.as_ref().map_or(1, ChunkSizes::next_len)
+        self.lock().measured.as_ref().map_or(1, |sizes| sizes.next_len())
     }
 
     /// Returns the first item of a chunk and the one after its last, if sizes are measured.
@@ -201,9 +200,10 @@ impl Job {
         self.lock().measured.as_ref().map(|measured| measured.items_of(index))
     }
 
-    /// Sets the Python object that is told of the job's news.
-    fn set_owner(&self, owner: Py<PyAny>, has_callback: bool) {
+    /// Sets the Python object that is told of the job's news, and the job's number.
+    fn set_owner(&self, owner: Py<PyAny>, has_callback: bool, number: u64) {
         let mut inner = self.lock();
+        inner.number = number;
         if !inner.is_done {
             inner.owner = Some(owner);
             inner.has_callback = has_callback;
@@ -228,21 +228,27 @@ impl Job {
 
     /// Says that nothing more will be offered.
     fn close_offers(&self) {
-        if let Source::Offered { is_closed, .. } = &mut self.lock().source {
-            *is_closed = true;
+        if let Source::Offered(offered) = &mut self.lock().source {
+            offered.is_closed = true;
         }
+    }
+
+    /// The job's number.
+    #[getter]
+    fn number(&self) -> u64 {
+        self.lock().number
     }
 
     /// Whether an offer waits to be published.
     #[getter]
     fn has_offers(&self) -> bool {
-        matches!(&self.lock().source, Source::Offered { offers, .. } if !offers.is_empty())
+        matches!(&self.lock().source, Source::Offered(offered) if !offered.offers.is_empty())
     }
 
     /// Whether the iterable is drawn by a feeder.
     #[getter]
     fn is_offered(&self) -> bool {
-        matches!(&self.lock().source, Source::Offered { .. })
+        matches!(&self.lock().source, Source::Offered(_))
     }
 
     /// Whether all of its tasks are published.
@@ -276,7 +282,7 @@ impl Job {
         inner.is_done
             && match &inner.back {
                 Back::Single { outcome } => outcome.as_ref().is_some_and(|(ok, _)| *ok),
-                Back::Chunks { failure, .. } => failure.is_none(),
+                Back::Chunks(chunks) => chunks.failure.is_none(),
                 Back::Stream(_) => true,
             }
     }
@@ -286,7 +292,7 @@ impl Job {
     fn left(&self) -> u64 {
         match &self.lock().back {
             Back::Single { outcome } => u64::from(outcome.is_none()),
-            Back::Chunks { left, .. } => *left,
+            Back::Chunks(chunks) => chunks.left,
             Back::Stream(stream) => stream.length.map_or(0, |length| length - stream.index),
         }
     }
@@ -316,9 +322,9 @@ impl Job {
             Back::Single { outcome } => {
                 outcome.as_ref().map(|(ok, value)| (*ok, value.clone_ref(py)))
             }
-            Back::Chunks { left: 0, values, failure, .. } => Some(match failure {
+            Back::Chunks(chunks) if chunks.left == 0 => Some(match &chunks.failure {
                 Some(failure) => (false, failure.clone_ref(py)),
-                None => (true, values.clone_ref(py).into_any()),
+                None => (true, chunks.values.clone_ref(py).into_any()),
             }),
             _ => None,
         }
@@ -364,10 +370,10 @@ impl Job {
                 None => *outcome = Some((false, error)),
                 Some(_) => dropped.push(error),
             },
-            Back::Chunks { left, failure, .. } => {
-                *left = 0;
-                match failure {
-                    None => *failure = Some(error),
+            Back::Chunks(chunks) => {
+                chunks.left = 0;
+                match &mut chunks.failure {
+                    none @ None => *none = Some(error),
                     Some(_) => dropped.push(error),
                 }
             }
@@ -397,7 +403,7 @@ impl Job {
                 Back::Single { outcome } => {
                     dropped.extend(outcome.replace((false, error)).map(|(_, value)| value));
                 }
-                Back::Chunks { failure, .. } => dropped.extend(failure.replace(error)),
+                Back::Chunks(chunks) => dropped.extend(chunks.failure.replace(error)),
                 Back::Stream(_) => dropped.push(error),
             }
         }
@@ -426,9 +432,28 @@ impl Job {
         drop(dropped);
     }
 
-    /// Counts a thread that waits for news of this job, or (with -1) no longer does.
-    fn add_waiter(&self, change: i32) {
+    /// Adds the lock of a thread that waits for news of this job.
+    fn add_waiter(&self, lock: Py<PyAny>) {
+        self.lock().waiters.get_or_insert_default().push(lock);
+    }
+
+    /// Removes the lock of a thread that waits no longer.
+    fn remove_waiter(&self, lock: &Bound<'_, PyAny>) {
         let mut inner = self.lock();
-        inner.waiters = inner.waiters.saturating_add_signed(change);
+        let waiters = inner.waiters.as_mut();
+        let removed = waiters.and_then(|waiters| {
+            let at = waiters.iter().position(|waiter| waiter.is(lock))?;
+            Some(waiters.swap_remove(at))
+        });
+        drop(inner);
+        drop(removed);
+    }
+
+    /// Returns the locks of the threads that wait for news of this job.
+    #[getter]
+    fn waiters(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let inner = self.lock();
+        let waiters = inner.waiters.as_ref();
+        waiters.map_or_else(Vec::new, |all| all.iter().map(|lock| lock.clone_ref(py)).collect())
     }
 }

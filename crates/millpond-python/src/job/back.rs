@@ -9,8 +9,17 @@ use pyo3::types::PyList;
 /// What has come back.
 pub(crate) enum Back {
     Single { outcome: Option<Outcome> },
-    Chunks { chunk_len: u64, values: Py<PyList>, left: u64, failure: Option<Py<PyAny>> },
-    Stream(Stream),
+    Chunks(Box<Chunks>),
+    Stream(Box<Stream>),
+}
+
+/// Results of a map.
+pub(crate) struct Chunks {
+    pub(crate) chunk_len: u64,
+    pub(crate) values: Py<PyList>,
+    /// Chunks that are not back; items, if the sizes of chunks are measured.
+    pub(crate) left: u64,
+    pub(crate) failure: Option<Py<PyAny>>,
 }
 
 /// Success, and the value or the error.
@@ -19,6 +28,8 @@ pub(crate) type Outcome = (bool, Py<PyAny>);
 /// Results of an `imap`, as far as they were not taken.
 pub(crate) struct Stream {
     pub(crate) is_ordered: bool,
+    /// The most tasks out whose results were not taken.
+    pub(crate) buffer_len: Option<u64>,
     pub(crate) items: VecDeque<Outcome>,
     pub(crate) unsorted: HashMap<u64, Outcome>,
     pub(crate) index: u64,
@@ -32,7 +43,7 @@ impl Back {
     pub(crate) fn clear(&mut self, dropped: &mut Vec<Py<PyAny>>) {
         match self {
             Self::Single { outcome } => dropped.extend(outcome.take().map(|(_, value)| value)),
-            Self::Chunks { failure, .. } => dropped.extend(failure.take()),
+            Self::Chunks(chunks) => dropped.extend(chunks.failure.take()),
             Self::Stream(stream) => {
                 dropped.extend(std::mem::take(&mut stream.items).into_iter().map(|(_, it)| it));
                 let unsorted = std::mem::take(&mut stream.unsorted);
@@ -49,9 +60,9 @@ impl Back {
                     visit.call(value)?;
                 }
             }
-            Self::Chunks { values, failure, .. } => {
-                visit.call(values)?;
-                visit.call(failure)?;
+            Self::Chunks(chunks) => {
+                visit.call(&chunks.values)?;
+                visit.call(&chunks.failure)?;
             }
             Self::Stream(stream) => {
                 for (_, value) in stream.items.iter().chain(stream.unsorted.values()) {

@@ -4,7 +4,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::Told;
-use super::back::Back;
+use super::back::{Back, Chunks};
 use super::source::Source;
 use millpond_engine::ChunkSizes;
 
@@ -13,19 +13,21 @@ pub(crate) struct Inner {
     pub(crate) source: Source,
     /// Index of the next task to be published.
     pub(crate) next_index: u64,
-    /// The most tasks out whose results were not taken, for streams.
-    pub(crate) buffer_len: Option<u64>,
     /// Chunks of sizes that are measured, if they are.
-    pub(super) measured: Option<ChunkSizes>,
+    pub(super) measured: Option<Box<ChunkSizes>>,
     pub(super) back: Back,
     /// The Python object of the job, until the job is done.
     pub(super) owner: Option<Py<PyAny>>,
+    /// The job's number, as error messages have it.
+    pub(super) number: u64,
     pub(super) has_callback: bool,
     pub(super) is_done: bool,
     /// Whether it was ended by hand: what still comes back of it changes nothing, and nothing more goes
     /// out.
     pub(super) is_abandoned: bool,
-    pub(super) waiters: u32,
+    /// Locks of the threads that wait for news of it.
+    #[allow(clippy::box_collection, reason = "most jobs have none, and there may be a million")]
+    pub(super) waiters: Option<Box<Vec<Py<PyAny>>>>,
 }
 
 impl Inner {
@@ -33,14 +35,14 @@ impl Inner {
         Self {
             source,
             next_index: 0,
-            buffer_len: None,
             measured: None,
             back,
             owner: None,
+            number: 0,
             has_callback: false,
             is_done: false,
             is_abandoned: false,
-            waiters: 0,
+            waiters: None,
         }
     }
 
@@ -50,7 +52,7 @@ impl Inner {
             || self.is_abandoned
             || match &self.back {
                 Back::Single { outcome } => outcome.is_some(),
-                Back::Chunks { left, .. } => *left == 0,
+                Back::Chunks(chunks) => chunks.left == 0,
                 Back::Stream(_) => false,
             }
     }
@@ -74,7 +76,8 @@ impl Inner {
                 dropped.extend(outcome.replace((ok, value)).map(|(_, value)| value));
                 true
             }
-            Back::Chunks { chunk_len, values, left, failure } => {
+            Back::Chunks(chunks) => {
+                let Chunks { chunk_len, values, left, failure } = &mut **chunks;
                 if *left == 0 {
                     dropped.push(value);
                     return Told::Nothing;
@@ -112,7 +115,11 @@ impl Inner {
 
     pub(super) fn settle(&mut self, is_complete: bool) -> Told {
         if !is_complete {
-            return if self.waiters > 0 { Told::News } else { Told::Nothing };
+            return if self.waiters.as_ref().is_some_and(|waiters| !waiters.is_empty()) {
+                Told::News
+            } else {
+                Told::Nothing
+            };
         }
         if self.has_callback {
             self.has_callback = false;

@@ -19,7 +19,7 @@ pub(crate) struct Limits {
 impl Job {
     /// Returns what limits each of its tasks, if anything does.
     pub(crate) fn limits(&self) -> Option<&Limits> {
-        self.limits.get()
+        self.limits.get().map(|limits| &**limits)
     }
 
     /// Tells whether a task that has failed is to be tried again.

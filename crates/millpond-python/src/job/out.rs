@@ -7,10 +7,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyTuple};
 
-use super::back::Back;
-use super::source::{Draw, Offer, Source};
+use super::back::{Back, Chunks};
+use super::source::{Draw, Items, Offer, Offered, Source};
 use super::{Inner, Job, Told};
-use millpond_engine::ChunkSizes;
 
 impl Job {
     pub(super) fn source(
@@ -19,16 +18,21 @@ impl Job {
         chunk_len: usize,
     ) -> Source {
         match iterator {
-            Some(iterator) => Source::Items { func, iterator, drawn: None, chunk_len },
-            None => Source::Offered { func, offers: VecDeque::new(), is_closed: false },
+            Some(iterator) => {
+                Source::Items(Box::new(Items { func, iterator, drawn: None, chunk_len }))
+            }
+            None => {
+                let offers = VecDeque::new();
+                Source::Offered(Box::new(Offered { func, offers, is_closed: false }))
+            }
         }
     }
 
     pub(super) fn push_offer(&self, offer: Offer) {
         let mut inner = self.lock();
         let refused = match &mut inner.source {
-            Source::Offered { offers, .. } => {
-                offers.push_back(offer);
+            Source::Offered(offered) => {
+                offered.offers.push_back(offer);
                 None
             }
             // The job was abandoned meanwhile.
@@ -44,7 +48,7 @@ impl Job {
     pub(crate) fn exhaust(&self, py: Python<'_>, count: u64, raised: bool) -> Told {
         // Made before the lock is taken: to make an exception can run a collection.
         let promised = self.promised(py);
-        let given = self.lock().measured.as_ref().map_or(count, ChunkSizes::drawn_count);
+        let given = self.lock().measured.as_ref().map_or(count, |sizes| sizes.drawn_count());
         let shortfall =
             promised.filter(|&(_, chunks)| chunks > given && !raised).map(|(len, _)| {
                 let text = format!("the iterable gave fewer items than its len() of {len}");
@@ -60,7 +64,8 @@ impl Job {
         }
         let is_complete = match &mut inner.back {
             Back::Single { .. } => false,
-            Back::Chunks { left, failure, .. } => {
+            Back::Chunks(chunks) => {
+                let Chunks { left, failure, .. } = &mut **chunks;
                 let missing = promised.map_or(0, |(_, chunks)| chunks.saturating_sub(given));
                 *left = left.saturating_sub(missing);
                 if failure.is_none() {
@@ -82,9 +87,9 @@ impl Job {
     /// Returns the length in items and in chunks that a map was promised.
     fn promised(&self, py: Python<'_>) -> Option<(u64, u64)> {
         match &self.lock().back {
-            Back::Chunks { values, chunk_len, .. } => {
-                let len = values.bind(py).len() as u64;
-                Some((len, len.div_ceil((*chunk_len).max(1))))
+            Back::Chunks(chunks) => {
+                let len = chunks.values.bind(py).len() as u64;
+                Some((len, len.div_ceil(chunks.chunk_len.max(1))))
             }
             _ => None,
         }
@@ -98,7 +103,7 @@ impl Job {
             if inner.is_full() {
                 return Ok(Draw::Full);
             }
-            let measured_len = inner.measured.as_ref().map(ChunkSizes::next_len);
+            let measured_len = inner.measured.as_ref().map(|sizes| sizes.next_len());
             match &mut inner.source {
                 Source::Exhausted => return Ok(Draw::Exhausted),
                 Source::Single { func, args, kwds } => {
@@ -108,7 +113,8 @@ impl Job {
                         kwds: kwds.clone_ref(py),
                     });
                 }
-                Source::Offered { func, offers, is_closed } => {
+                Source::Offered(offered) => {
+                    let Offered { func, offers, is_closed } = &mut **offered;
                     let func = func.clone_ref(py);
                     if let Some(len) = measured_len
                         && let gathered = gather(offers, len)
@@ -125,7 +131,8 @@ impl Job {
                         None => Draw::Empty,
                     });
                 }
-                Source::Items { func, iterator, drawn, chunk_len } => {
+                Source::Items(items) => {
+                    let Items { func, iterator, drawn, chunk_len } = &mut **items;
                     if let Some(item) = drawn.take() {
                         return Ok(Draw::Item { func: func.clone_ref(py), item });
                     }
@@ -154,9 +161,9 @@ impl Job {
         let mut inner = self.lock();
         let is_measured = inner.measured.is_some();
         let refused = match &mut inner.source {
-            Source::Items { drawn, .. } => drawn.replace(item),
-            Source::Offered { offers, .. } => {
-                offers.push_front(match (is_error, is_measured) {
+            Source::Items(items) => items.drawn.replace(item),
+            Source::Offered(offered) => {
+                offered.offers.push_front(match (is_error, is_measured) {
                     (true, _) => Offer::Raise(item),
                     (false, true) => Offer::Chunk(item),
                     (false, false) => Offer::Item(item),
@@ -214,9 +221,7 @@ fn gather(offers: &mut VecDeque<Offer>, len_max: usize) -> Vec<Py<PyAny>> {
 
 impl Inner {
     pub(crate) fn is_full(&self) -> bool {
-        match (&self.back, self.buffer_len) {
-            (Back::Stream(stream), Some(most)) => self.next_index - stream.taken >= most,
-            _ => false,
-        }
+        let Back::Stream(stream) = &self.back else { return false };
+        stream.buffer_len.is_some_and(|most| self.next_index - stream.taken >= most)
     }
 }

@@ -11,11 +11,26 @@ pub(crate) enum Source {
     /// One call.
     Single { func: Py<PyAny>, args: Py<PyAny>, kwds: Py<PyAny> },
     /// The iterator of an exact list, tuple or range: drawing from it runs nothing of the user's.
-    Items { func: Py<PyAny>, iterator: Py<PyIterator>, drawn: Option<Py<PyAny>>, chunk_len: usize },
+    Items(Box<Items>),
     /// A feeder thread draws and offers.
-    Offered { func: Py<PyAny>, offers: VecDeque<Offer>, is_closed: bool },
+    Offered(Box<Offered>),
     /// All tasks are published.
     Exhausted,
+}
+
+/// The items of a job, as they are drawn.
+pub(crate) struct Items {
+    pub(crate) func: Py<PyAny>,
+    pub(crate) iterator: Py<PyIterator>,
+    pub(crate) drawn: Option<Py<PyAny>>,
+    pub(crate) chunk_len: usize,
+}
+
+/// The items of a job that were offered.
+pub(crate) struct Offered {
+    pub(crate) func: Py<PyAny>,
+    pub(crate) offers: VecDeque<Offer>,
+    pub(crate) is_closed: bool,
 }
 
 /// What a feeder has drawn: an item or a chunk, or the error that the iterable raised.
@@ -31,14 +46,14 @@ impl Source {
     pub(crate) fn clear(&mut self) -> Vec<Py<PyAny>> {
         match std::mem::replace(self, Self::Exhausted) {
             Self::Single { func, args, kwds } => vec![func, args, kwds],
-            Self::Items { func, iterator, drawn, .. } => {
-                let mut all = vec![func, iterator.into_any()];
-                all.extend(drawn);
+            Self::Items(items) => {
+                let mut all = vec![items.func, items.iterator.into_any()];
+                all.extend(items.drawn);
                 all
             }
-            Self::Offered { func, offers, .. } => {
-                let mut all = vec![func];
-                all.extend(offers.into_iter().map(|offer| match offer {
+            Self::Offered(offered) => {
+                let mut all = vec![offered.func];
+                all.extend(offered.offers.into_iter().map(|offer| match offer {
                     Offer::Item(object) | Offer::Chunk(object) | Offer::Raise(object) => object,
                 }));
                 all
@@ -54,14 +69,16 @@ impl Source {
                 visit.call(args)?;
                 visit.call(kwds)?;
             }
-            Self::Items { func, iterator, drawn, .. } => {
-                visit.call(func)?;
-                visit.call(iterator)?;
-                visit.call(drawn)?;
+            Self::Items(items) => {
+                visit.call(&items.func)?;
+                visit.call(&items.iterator)?;
+                visit.call(&items.drawn)?;
             }
-            Self::Offered { func, offers, .. } => {
-                visit.call(func)?;
-                for Offer::Item(object) | Offer::Chunk(object) | Offer::Raise(object) in offers {
+            Self::Offered(offered) => {
+                visit.call(&offered.func)?;
+                for Offer::Item(object) | Offer::Chunk(object) | Offer::Raise(object) in
+                    &offered.offers
+                {
                     visit.call(object)?;
                 }
             }
