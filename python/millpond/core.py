@@ -76,7 +76,7 @@ class Core:
         self.engine = _native.Engine(worker_count, memory_len_max, memory_limit)
         self.cancelled_jobs = 0
         #: Jobs that are not done.
-        self.jobs: set[Result] = set()
+        self.jobs = _native.Jobs()
         #: Jobs with tasks that are not published, in order of call.
         self.backlog: deque[_native.Job] = deque()
         self.callbacks = Callbacks(self)
@@ -144,7 +144,7 @@ class Core:
             feeder.start()
         except BaseException:
             del self.feeders[job]
-            self.jobs.discard(result)
+            self.jobs.remove(job)
             job.forget_owner()
             raise
         self.submit(job, leads_soon=False)
@@ -441,7 +441,7 @@ class Core:
         self.backlog.clear()
         for feeder in tuple(self.feeders.values()):
             feeder.end()
-        for result in sorted(self.jobs, key=operator.attrgetter("_job")):
+        for result in sorted(self.jobs.all(), key=operator.attrgetter("_job")):
             native = result._native
             self.engine.note(native, native.abandon(error))
         self.tell_news()

@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from millpond._native import Job
     from millpond.pool import Pool
 
+    #: What is called with a value, and what with an error.
+    _Callbacks = tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None]
+
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
 
 T = TypeVar("T")
 
 _EMPTY = _native.EMPTY
+
+#: The largest number that a native job keeps; larger ones begin again from 0.
+_NUMBER_MAX = 0xFFFFFFFF
 
 
 class Result:
@@ -40,7 +46,7 @@ class Result:
     """
 
     # A million of them may wait.
-    __slots__ = ("_callback", "_core", "_error_callback", "_name", "_native", "_pool")
+    __slots__ = ("_callbacks", "_core", "_name", "_native", "_pool")
 
     _native: Job
 
@@ -54,26 +60,27 @@ class Result:
     ) -> None:
         core = pool._core
         self._pool: Pool | None = pool
+        self._callbacks: _Callbacks | None = None
         self._core = core
         self._native = native
-        self._callback = callback
-        self._error_callback = error_callback
         self._name = _name_of(func)
         if not native.is_done:
             has_callback = callback is not None or error_callback is not None
             if has_callback:
+                self._callbacks = (callback, error_callback)
                 core.callbacks.start()
-            native.set_owner(self, has_callback, next(stdlib_pool.job_counter))  # type: ignore[attr-defined]
-            core.jobs.add(self)
+            number = next(stdlib_pool.job_counter)  # type: ignore[attr-defined]
+            native.set_owner(self, has_callback, number & _NUMBER_MAX)
+            core.jobs.add(native, self)
 
     def _on_news(self) -> None:
         """Act on a change of the native job. Safe to call again, and from any thread."""
         native = self._native
         if native.is_done:
-            self._core.jobs.discard(self)
+            self._core.jobs.remove(native)
             self._pool = None
             native.forget_owner()
-        elif (self._callback or self._error_callback) and native.outcome is not None:
+        elif self._callbacks is not None and native.outcome is not None:
             self._core.callbacks.put(self)
         for lock in native.waiters:
             if lock.locked():
@@ -91,9 +98,9 @@ class Result:
         """
         outcome = self._native.outcome
         error: BaseException | None = None
-        if outcome is not None:
+        if outcome is not None and self._callbacks is not None:
             success, value = outcome
-            callback = self._callback if success else self._error_callback
+            callback = self._callbacks[0 if success else 1]
             if callback is not None:
                 try:
                     callback(value)
@@ -101,7 +108,7 @@ class Result:
                     error = raised
                     if not success and isinstance(value, BaseException) and raised is not value:
                         error.__context__ = value
-        self._callback = self._error_callback = None
+        self._callbacks = None
         self._native.finish(error)
         self._on_news()
         self._core.wake_leader()
@@ -140,20 +147,20 @@ class JobsByNumber(Mapping[int, Result]):
     """The jobs that are not done, by number, as ``Pool._cache`` shows them.
 
     Args:
-        jobs: The jobs.
+        jobs: The list of them.
     """
 
-    def __init__(self, jobs: set[Result]) -> None:
+    def __init__(self, jobs: _native.Jobs) -> None:
         self._jobs = jobs
 
     def __getitem__(self, number: int) -> Result:
-        for result in tuple(self._jobs):
+        for result in self._jobs.all():
             if result._job == number:
-                return result
+                return result  # type: ignore[no-any-return]
         raise KeyError(number)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(sorted(result._job for result in tuple(self._jobs)))
+        return iter(sorted(result._job for result in self._jobs.all()))
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -332,7 +332,7 @@ impl<'py> Out<'_, 'py> {
             bytes,
             parts,
             counted_len,
-            time_limit: limits.and_then(|limits| limits.time_limit).map(|limit| {
+            time_limit: limits.as_ref().and_then(|limits| limits.time_limit).map(|limit| {
                 limit.saturating_mul(u32::try_from(self.item_count.get()).unwrap_or(u32::MAX))
             }),
             is_timed: self.is_measured,

@@ -6,12 +6,13 @@
 
 mod back;
 mod inner;
+mod jobs;
 mod limits;
 mod out;
 mod source;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyStopIteration, PyValueError};
@@ -24,6 +25,7 @@ use inner::Inner;
 use limits::Limits;
 use millpond_engine::ChunkSizes;
 
+pub(crate) use jobs::Jobs;
 pub(crate) use source::Draw;
 use source::{Offer, Source};
 
@@ -49,7 +51,6 @@ pub(crate) const HAS_INDICES: u32 = 0x400;
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct Job {
     pub(crate) kind: TaskKind,
-    limits: OnceLock<Box<Limits>>,
     inner: Mutex<Inner>,
 }
 
@@ -79,7 +80,7 @@ impl Job {
     }
 
     fn new(kind: TaskKind, source: Source, back: Back) -> Self {
-        Self { kind, limits: OnceLock::new(), inner: Mutex::new(Inner::new(source, back)) }
+        Self { kind, inner: Mutex::new(Inner::new(source, back)) }
     }
 
     /// Takes one task's end. What must be dropped where Python may run is dropped at the return.
@@ -180,7 +181,9 @@ impl Job {
     #[pyo3(signature = (time_limit_s, retries, retry_on))]
     fn limit(&self, time_limit_s: Option<f64>, retries: u32, retry_on: Py<PyAny>) {
         let time_limit = time_limit_s.and_then(|time| Duration::try_from_secs_f64(time).ok());
-        let _ = self.limits.set(Box::new(Limits { time_limit, retries, retry_on }));
+        let limits = Some(Arc::new(Limits { time_limit, retries, retry_on }));
+        let before = std::mem::replace(&mut self.lock().limits, limits);
+        drop(before);
     }
 
     /// Lets the sizes of chunks follow from how long tasks take, given how many items there are, if that
@@ -201,7 +204,7 @@ impl Job {
     }
 
     /// Sets the Python object that is told of the job's news, and the job's number.
-    fn set_owner(&self, owner: Py<PyAny>, has_callback: bool, number: u64) {
+    fn set_owner(&self, owner: Py<PyAny>, has_callback: bool, number: u32) {
         let mut inner = self.lock();
         inner.number = number;
         if !inner.is_done {
@@ -235,7 +238,7 @@ impl Job {
 
     /// The job's number.
     #[getter]
-    fn number(&self) -> u64 {
+    fn number(&self) -> u32 {
         self.lock().number
     }
 
@@ -266,7 +269,7 @@ impl Job {
     /// For how long each task may run, in seconds.
     #[getter]
     fn time_limit_s(&self) -> Option<f64> {
-        Some(self.limits.get()?.time_limit?.as_secs_f64())
+        Some(self.limits()?.time_limit?.as_secs_f64())
     }
 
     /// Whether all is back, and its callback has returned.
@@ -415,9 +418,6 @@ impl Job {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Whoever holds the lock is changing the job, which is then no garbage.
-        if let Some(limits) = self.limits.get() {
-            visit.call(&limits.retry_on)?;
-        }
         let Ok(inner) = self.inner.try_lock() else { return Ok(()) };
         inner.visit(&visit)
     }

@@ -34,6 +34,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     module.add_class::<job::Job>()?;
+    module.add_class::<job::Jobs>()?;
     module.add_class::<proof::Proof>()?;
     module.add_class::<shared::Shared>()?;
     // These would be made at their first use, by cells of PyO3's: see `once`.

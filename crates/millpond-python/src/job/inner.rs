@@ -1,10 +1,14 @@
 //! What changes of a job, under its lock.
 
+use std::sync::Arc;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::Told;
 use super::back::{Back, Chunks};
+use super::jobs::NOWHERE;
+use super::limits::Limits;
 use super::source::Source;
 use millpond_engine::ChunkSizes;
 
@@ -19,7 +23,10 @@ pub(crate) struct Inner {
     /// The Python object of the job, until the job is done.
     pub(super) owner: Option<Py<PyAny>>,
     /// The job's number, as error messages have it.
-    pub(super) number: u64,
+    pub(super) number: u32,
+    /// Where it is in the list of jobs.
+    pub(super) place: u32,
+    pub(super) limits: Option<Arc<Limits>>,
     pub(super) has_callback: bool,
     pub(super) is_done: bool,
     /// Whether it was ended by hand: what still comes back of it changes nothing, and nothing more goes
@@ -39,6 +46,8 @@ impl Inner {
             back,
             owner: None,
             number: 0,
+            place: NOWHERE,
+            limits: None,
             has_callback: false,
             is_done: false,
             is_abandoned: false,
@@ -133,6 +142,9 @@ impl Inner {
 impl Inner {
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
+        if let Some(limits) = &self.limits {
+            visit.call(&limits.retry_on)?;
+        }
         self.source.visit(visit)?;
         self.back.visit(visit)
     }

@@ -1,5 +1,6 @@
 //! What limits each task of a job.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -18,8 +19,8 @@ pub(crate) struct Limits {
 
 impl Job {
     /// Returns what limits each of its tasks, if anything does.
-    pub(crate) fn limits(&self) -> Option<&Limits> {
-        self.limits.get().map(|limits| &**limits)
+    pub(crate) fn limits(&self) -> Option<Arc<Limits>> {
+        self.lock().limits.clone()
     }
 
     /// Tells whether a task that has failed is to be tried again.
