@@ -9,8 +9,8 @@ if sys.platform != "linux" or sys.implementation.name != "cpython":
     raise ImportError("Millpond runs on Linux with CPython 3.11 or later")
 
 from multiprocessing import TimeoutError  # noqa: A004 - the name that callers catch
+from typing import TYPE_CHECKING, Any
 
-from millpond.errors import PoolTerminated, TaskTimeout, WorkerDied, WorkerMemoryError
 from millpond.pool import Pool
 from millpond.results import AsyncResult
 from millpond.sharing import Shared, share
@@ -30,3 +30,19 @@ __all__ = [
     "WorkerMemoryError",
     "share",
 ]
+
+if TYPE_CHECKING:
+    from millpond.errors import PoolTerminated, TaskTimeout, WorkerDied, WorkerMemoryError
+
+
+def __getattr__(name: str) -> Any:
+    """Import the errors when they are asked for; the first pool does so at the latest."""
+    if name in ("PoolTerminated", "TaskTimeout", "WorkerDied", "WorkerMemoryError"):
+        from millpond import errors
+
+        return getattr(errors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,7 +17,6 @@ import os
 import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from millpond import _native
@@ -462,7 +461,9 @@ class Core:
     def cancel(self, result: Result, *, running: bool) -> bool:
         """End a job with ``CancelledError``, unless its end is known; see ``ApplyResult.cancel``."""
         native = result._native
-        if not self.engine.cancel(native, running, CancelledError()):
+        from millpond import errors
+
+        if not self.engine.cancel(native, running, errors.CancelledError()):
             return False
         self.cancelled_jobs += 1
         # The job stays in the backlog: to take it out would move others away under a dispatcher. It has

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-__all__ = ["PoolTerminated", "TaskTimeout", "WorkerDied", "WorkerMemoryError"]
+__all__ = ["CancelledError", "PoolTerminated", "TaskTimeout", "WorkerDied", "WorkerMemoryError"]
 
 
 class WorkerDied(BrokenProcessPool):

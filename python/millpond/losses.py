@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
-
-from millpond.errors import TaskTimeout, WorkerDied, WorkerMemoryError
 
 if TYPE_CHECKING:
     from millpond.results import Result
@@ -23,6 +20,11 @@ class Losses:
     """
 
     def __init__(self, workers: Workers, memory_limit: int | None) -> None:
+        # Not before there is a pool: the standard library's executors, from whose errors these are
+        # derived, take as long to import as all the rest.
+        from millpond import errors
+
+        self._errors = errors
         self._workers = workers
         self._memory_limit = memory_limit or 0
 
@@ -46,12 +48,12 @@ class Losses:
             resident: What the worker had resident, in bytes, if that was the reason.
         """
         if reason == "cancelled":
-            return CancelledError()
+            return self._errors.CancelledError()
         pid, exitcode = self._workers.reap(incarnation)
         task = "a task" if result is None else result._describe(index)
         if reason == "deadline":
             timeout = 0.0 if result is None else result._timeout
-            return TaskTimeout(pid, timeout, task, attempts)
+            return self._errors.TaskTimeout(pid, timeout, task, attempts)
         if reason == "memory":
-            return WorkerMemoryError(pid, resident, self._memory_limit, task, attempts)
-        return WorkerDied(pid, exitcode, task, attempts)
+            return self._errors.WorkerMemoryError(pid, resident, self._memory_limit, task, attempts)
+        return self._errors.WorkerDied(pid, exitcode, task, attempts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -88,6 +87,8 @@ _NO_LIMITS = Limits()
 
 
 def _checked_time(name: str, time_s: Any) -> float:
+    from numbers import Real
+
     if isinstance(time_s, bool) or not isinstance(time_s, Real):
         raise TypeError(f"{name} is a number of seconds or None, not {type(time_s).__name__}")
     seconds = float(time_s)

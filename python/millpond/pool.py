@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from millpond import _native
 from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
-from millpond.errors import PoolTerminated
 from millpond.keeper import Keeper
 from millpond.options import AUTO, Limits, checked_bytes, checked_count, checked_count_within
 from millpond.results import (
@@ -513,6 +512,8 @@ class Pool(stdlib_pool.Pool):
         core.workers.terminate()
         # One that ignores the signal, or handles it and goes on, ends when it has nothing to do.
         core.engine.stop_workers()
+        from millpond.errors import PoolTerminated
+
         core.abandon_all(PoolTerminated("the pool was terminated while this job was out"))
         feeders = tuple(core.feeders.values())
         core.callbacks.end()

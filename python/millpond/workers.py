@@ -10,7 +10,6 @@ from collections import Counter
 from multiprocessing.pool import RemoteTraceback
 from typing import TYPE_CHECKING, Any
 
-from millpond.errors import WorkerDied, describe_exit, signal_name
 from millpond.worker import WorkerStart, work
 
 if TYPE_CHECKING:
@@ -56,6 +55,10 @@ class Workers:
         ctx: BaseContext,
         work_args: tuple[Any, ...],
     ) -> None:
+        # Not before there is a pool: see `Losses`.
+        from millpond import errors
+
+        self._errors = errors
         self._make_process = make_process
         self._ctx = ctx
         self._work_args = work_args
@@ -147,7 +150,7 @@ class Workers:
         """Take a worker that is gone off the list. Return whether it was one of those that stay."""
         _, exitcode = self.reap(incarnation)
         if exitcode is not None and exitcode < 0:
-            self.deaths[signal_name(-exitcode)] += 1
+            self.deaths[self._errors.signal_name(-exitcode)] += 1
         process = self._by_incarnation.pop(incarnation, None)
         if incarnation in self._leaving:
             self._leaving.discard(incarnation)
@@ -194,10 +197,11 @@ class Workers:
             if isinstance(error, BaseException):
                 return error
         pid, exitcode = self.reap(incarnation)
-        died = WorkerDied(pid, exitcode, "its start")
+        died = self._errors.WorkerDied(pid, exitcode, "its start")
+        how = self._errors.describe_exit(exitcode)
         died.args = (
             f"{START_COUNT_MAX} workers in a row could not start; the last, process {pid}, "
-            f"{describe_exit(exitcode)}. Its own output tells why; with 'spawn' and 'forkserver', "
+            f"{how}. Its own output tells why; with 'spawn' and 'forkserver', "
             "a main module that makes its pool outside of `if __name__ == '__main__':` is the "
             "usual cause.",
         )
