@@ -242,3 +242,17 @@ def test_no_other_text_is_a_size(chunksize: Any) -> None:
             with pytest.raises(TypeError, match="not supported between instances"):
                 call(square, [1], chunksize)
         assert pool.map(square, [3], "auto") == [9]
+
+
+def test_a_range_longer_than_any_list_is_streamed() -> None:
+    with running(1) as pool:
+        results = pool.imap(square, range(1 << 63), "auto", buffersize=4)
+        assert next(results) == 0
+
+
+def test_a_deadline_is_told_as_that_of_the_chunk() -> None:
+    with running(1) as pool:
+        with pytest.raises(millpond.TaskTimeout) as late:
+            pool.map(partial(end_at, 3000, never_end), range(3100), "auto", timeout=0.01)
+        first, last = map(int, re.findall(r"items (\d+) to (\d+)", str(late.value))[0])
+        assert late.value.timeout == pytest.approx(0.01 * (last - first + 1))

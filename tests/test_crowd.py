@@ -10,7 +10,7 @@ import pytest
 from testkit.forms import by_form
 from testkit.ledger import wait_until
 from testkit.pools import running
-from testkit.work import identity, meet, square
+from testkit.work import identity, meet, square, wait_for
 
 CPUS = len(os.sched_getaffinity(0))
 CROWD = 3 * CPUS + 2
@@ -70,3 +70,15 @@ def end_once(path: str) -> str:
         Path(path).touch()
         os.kill(os.getpid(), 9)
     return "ended"
+
+
+def test_workers_that_wait_in_tasks_leave_the_others_theirs(tmp_path: Path) -> None:
+    """As many workers as CPUs are in tasks that only wait; the rest go on with short ones."""
+    with running(CROWD) as pool:
+        gate = str(tmp_path / "gate")
+        waiting = [pool.apply_async(wait_for, (gate,)) for _ in range(CPUS)]
+        for _ in range(3):
+            assert pool.map(square, range(20_000), 1) == [x * x for x in range(20_000)]
+        Path(gate).touch()
+        assert [result.get() for result in waiting] == [gate] * CPUS
+        assert_none_was_rescued(pool)

@@ -259,3 +259,16 @@ def test_terminate_does_not_wait_for_tasks_that_run(tmp_path: Path) -> None:
         pool.apply_async(touch_and_wait, (began, never))
         wait_until(lambda: os.path.exists(began), "the task to begin")
     # The block's end terminates and joins; a hang here is the watchdog's.
+
+
+def test_jobs_that_are_out_can_be_looked_at_by_number(tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    with running(1) as any_pool:
+        pool: Any = any_pool
+        held = [pool.apply_async(wait_for, (gate,)) for _ in range(3)]
+        assert {id(job) for job in pool._cache.values()} == {id(job) for job in held}
+        assert dict(pool._cache) == {job._job: job for job in held} == dict(pool._cache.items())
+        assert held[0]._cache == pool._cache and held[0]._callback is None
+        Path(gate).touch()
+        assert [job.get() for job in held] == [gate] * 3
+        wait_until(lambda: dict(pool._cache) == {}, "an empty cache")

@@ -140,7 +140,7 @@ class Feeder:
             if item is _END:
                 return _END, True
             job.offer(item)
-            if self._ends or time.monotonic() > end_s:
+            if self._ends or job.is_full or time.monotonic() > end_s:
                 return _END, False
         item = next(iterator, _END)
         return item, item is _END

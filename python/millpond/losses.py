@@ -52,7 +52,7 @@ class Losses:
         pid, exitcode = self._workers.reap(incarnation)
         task = "a task" if result is None else result._describe(index)
         if reason == "deadline":
-            timeout = 0.0 if result is None else result._timeout
+            timeout = 0.0 if result is None else result._timeout_of(index)
             return self._errors.TaskTimeout(pid, timeout, task, attempts)
         if reason == "memory":
             return self._errors.WorkerMemoryError(pid, resident, self._memory_limit, task, attempts)

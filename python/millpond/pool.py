@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import warnings
 from multiprocessing import get_context, util
@@ -424,8 +423,7 @@ class Pool(stdlib_pool.Pool):
         native = _native.Job.stream(kind, func, iterator, chunk_len, is_ordered, buffersize)
         limits.put_on(native, chunk_len)
         if is_measured:
-            item_count = operator.length_hint(iterable) if is_plain else None
-            native.measure(item_count, self._processes)
+            native.measure(_count_of(iterable) if is_plain else None, self._processes)
         result = face(self, native, func)
         result._has_buffer = buffersize is not None
         if is_plain:
@@ -535,3 +533,11 @@ class Pool(stdlib_pool.Pool):
         exc_tb: TracebackType | None,
     ) -> None:
         self.terminate()
+
+
+def _count_of(items: Any) -> int | None:
+    """Return how many items there are; None for a range that is longer than any list."""
+    try:
+        return len(items)
+    except OverflowError:
+        return None

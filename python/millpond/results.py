@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from millpond import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
 
     from millpond._native import Job
     from millpond.pool import Pool
@@ -135,8 +135,25 @@ class Result:
         return self._native.number
 
     @property
+    def _cache(self) -> JobsByNumber:
+        return JobsByNumber(self._core.jobs)
+
+    @property
+    def _callback(self) -> Callable[[Any], object] | None:
+        return None if self._callbacks is None else self._callbacks[0]
+
+    @property
+    def _error_callback(self) -> Callable[[BaseException], object] | None:
+        return None if self._callbacks is None else self._callbacks[1]
+
+    @property
     def _timeout(self) -> float:
         return self._native.time_limit_s or 0.0
+
+    def _timeout_of(self, index: int) -> float:
+        """Return for how many seconds one of the job's tasks may run."""
+        first, end = self._native.items_of(index) or (0, 1)
+        return self._timeout * (end - first)
 
     def _describe(self, index: int) -> str:
         """Name one of the job's tasks in words."""
@@ -153,14 +170,26 @@ class JobsByNumber(Mapping[int, Result]):
     def __init__(self, jobs: _native.Jobs) -> None:
         self._jobs = jobs
 
+    def _by_number(self) -> dict[int, Result]:
+        return {result._job: result for result in self._jobs.all()}
+
     def __getitem__(self, number: int) -> Result:
-        for result in self._jobs.all():
-            if result._job == number:
-                return result  # type: ignore[no-any-return]
-        raise KeyError(number)
+        return self._by_number()[number]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(sorted(result._job for result in self._jobs.all()))
+        return iter(self._by_number())
+
+    def keys(self) -> KeysView[int]:
+        """Return the numbers of the jobs that there are now."""
+        return self._by_number().keys()
+
+    def values(self) -> ValuesView[Result]:
+        """Return the jobs that there are now."""
+        return self._by_number().values()
+
+    def items(self) -> ItemsView[int, Result]:
+        """Return the jobs that there are now, with their numbers."""
+        return self._by_number().items()
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -48,6 +48,7 @@ def test_what_waits_when_a_pool_is_closed_runs_though_its_worker_reaches_its_lim
         pool.join()
 
 
+@pytest.mark.limit_s(by_form(60, 300))
 def test_results_end_though_nobody_holds_the_pool_and_its_last_worker_retires() -> None:
     """Row 6, gh-152967: the executor is collected at that moment, and its futures never end."""
     with warnings.catch_warnings():

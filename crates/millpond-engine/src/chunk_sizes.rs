@@ -4,6 +4,7 @@
 //! are short enough that a chunk of [`TARGET_TIME`] delays nobody. The first tasks have one item each;
 //! what their workers then tell sets the size of the next.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long a chunk should take: a hundred times and more what it costs to send one.
@@ -15,14 +16,20 @@ const GROWTH_MAX: f64 = 16.0;
 /// The most items of a chunk.
 const CHUNK_LEN_MAX: f64 = 16_384.0;
 
+/// More tasks than can be out at a time.
+const OUT_MAX: usize = 1 << 16;
+
 /// What the newest measurement counts for in the mean.
 const NEWEST_SHARE: f64 = 0.25;
 
 /// The chunks of one job, and what was measured of them.
 #[derive(Debug)]
 pub struct ChunkSizes {
-    /// Where each chunk that is out or back ends, in items.
-    ends: Vec<u64>,
+    /// Where each chunk that is out or back ends, in items; of an endless job the newest ones.
+    ends: VecDeque<u64>,
+    /// How many older ones were forgotten, and the most that are kept.
+    forgotten: u64,
+    kept_max: usize,
     /// How many items there are, if that is known.
     item_count: Option<u64>,
     worker_count: u64,
@@ -37,7 +44,22 @@ impl ChunkSizes {
     #[must_use]
     pub fn new(item_count: Option<u64>, worker_count: u64) -> Self {
         let worker_count = worker_count.max(1);
-        Self { ends: Vec::new(), item_count, worker_count, item_s: None, measured_len: 1.0 }
+        Self {
+            ends: VecDeque::new(),
+            forgotten: 0,
+            kept_max: usize::MAX,
+            item_count,
+            worker_count,
+            item_s: None,
+            measured_len: 1.0,
+        }
+    }
+
+    /// Forgets where chunks end that are no longer out: for a job that may never end.
+    #[must_use]
+    pub fn of_stream(mut self) -> Self {
+        self.kept_max = OUT_MAX;
+        self
     }
 
     /// Returns how many items the next chunk should have: 1 or more.
@@ -54,18 +76,25 @@ impl ChunkSizes {
 
     /// Counts a chunk as published.
     pub fn published(&mut self, len: u64) {
-        self.ends.push(self.drawn_count() + len);
+        let end = self.drawn_count() + len;
+        // One more is kept, for where the oldest one begins.
+        if self.ends.len() > self.kept_max {
+            self.ends.pop_front();
+            self.forgotten += 1;
+        }
+        self.ends.push_back(end);
     }
 
     /// Returns how many items have been published.
     #[must_use]
     pub fn drawn_count(&self) -> u64 {
-        self.ends.last().copied().unwrap_or(0)
+        self.ends.back().copied().unwrap_or(0)
     }
 
     /// Returns the first item of a chunk, and the one after its last.
     #[must_use]
     pub fn items_of(&self, index: u64) -> (u64, u64) {
+        let Some(index) = index.checked_sub(self.forgotten) else { return (0, 0) };
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         let end = self.ends.get(index).copied().unwrap_or(0);
         let first = index.checked_sub(1).and_then(|before| self.ends.get(before));
@@ -130,6 +159,21 @@ mod tests {
         assert_eq!(measured.next_len(), 5);
         measured.published(20);
         assert_eq!(measured.next_len(), 1);
+    }
+
+    #[test]
+    fn an_endless_job_keeps_what_may_be_out() {
+        let mut sizes = ChunkSizes::new(None, 2).of_stream();
+        let count = 3 * OUT_MAX as u64;
+        for _ in 0..count {
+            sizes.published(2);
+        }
+        assert_eq!(sizes.ends.len(), OUT_MAX + 1);
+        assert_eq!(sizes.drawn_count(), 2 * count);
+        assert_eq!(sizes.items_of(count - 1), (2 * count - 2, 2 * count));
+        let oldest = count - OUT_MAX as u64;
+        assert_eq!(sizes.items_of(oldest), (2 * oldest, 2 * oldest + 2));
+        assert_eq!(sizes.items_of(7), (0, 0));
     }
 
     #[test]

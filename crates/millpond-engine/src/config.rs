@@ -19,6 +19,10 @@ pub(crate) const SPIN_LOOKS: u32 = 32;
 /// is counted: without kills there must be none.
 pub(crate) const RECHECK_TIME: Duration = Duration::from_secs(1);
 
+/// For how long a task must lie unclaimed in such a look, that a wake-up passes for rescued: longer than
+/// a waker, or a worker that is awake, is kept from its CPU by others.
+pub(crate) const DOUBT_TIME: Duration = Duration::from_millis(50);
+
 /// Bytes of the parent's small area, which every worker maps whole once it reads from it.
 pub(crate) const PARENT_SMALL_LEN: u64 = 16 << 20;
 

@@ -49,12 +49,16 @@ impl<T> Shared<T> {
         let table = self.table();
         let is_brisk = state.pace.note(now_ns, table.head_position());
         if is_brisk && state.pace.patrol_at_ns.is_none() {
-            let spare = state.lives.len().saturating_sub(self.cpu_count);
             let due_ns = now_ns + WINDOW_NS;
             state.pace.patrol_at_ns = Some(due_ns);
-            table.hold_wakes(u32::try_from(spare).unwrap_or(u32::MAX));
+            self.hold_wakes(state);
             self.look_by(state, due_ns);
         }
+    }
+
+    fn hold_wakes(&self, state: &State<T>) {
+        let spare = state.lives.len().saturating_sub(self.cpu_count);
+        self.table().hold_wakes(u32::try_from(spare).unwrap_or(u32::MAX));
     }
 
     /// Tells whether there are so many workers that the pace matters.
@@ -73,9 +77,14 @@ impl<T> Shared<T> {
         let head = table.head_position();
         state.run_ahead.claimed(head);
         let waiting = state.run_ahead.len();
-        if waiting > 0 && state.pace.note(now_ns, head) {
+        if waiting > 0 && state.pace.note(now_ns, head) && self.is_crowded(state) {
             let due_ns = now_ns + WINDOW_NS;
             state.pace.patrol_at_ns = Some(due_ns);
+            self.hold_wakes(state);
+            // Workers in tasks that only wait count as awake and leave CPUs idle. One more worker in each
+            // window costs next to nothing, and makes up for them.
+            #[cfg(not(canary = "blind-patrol"))]
+            wake(&table, 1);
             return due_ns;
         }
         // A wake was held back for a task that was published before this look, which sees it if it still

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use millpond_sys::futex::{self, Wait};
@@ -11,7 +11,7 @@ use millpond_sys::{clock, limits, pidfd, process, signals};
 use millpond_table::{Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table};
 
 use crate::buffers::Lendings;
-use crate::config::{RECHECK_TIME, SPIN_LOOKS, SPIN_TIME};
+use crate::config::{DOUBT_TIME, RECHECK_TIME, SPIN_LOOKS, SPIN_TIME};
 use crate::error::Result;
 use crate::handover::HandOver;
 use crate::reader::{Reader, View};
@@ -193,15 +193,14 @@ impl Worker {
         if let Some((bell, value)) = table.worker_may_sleep(self.owner) {
             let wait = futex::wait(bell, value, Some(RECHECK_TIME));
             kill_point!("worker.sleep.over");
-            // A wake that comes in the same instant as the time-out has changed the bell.
-            let was_rung = bell.load(Ordering::Relaxed) != value;
+            let is_forgotten = matches!(wait, Wait::TimedOut) && self.is_forgotten(bell, value);
             table.worker_awake(self.owner);
             match wait {
                 Wait::Interrupted => return Ok(Next::Interrupted),
                 Wait::TimedOut => {
                     return Ok(match self.claim()? {
                         Some(task) => {
-                            self.count(RESCUED_WAKEUPS, u64::from(!was_rung));
+                            self.count(RESCUED_WAKEUPS, u64::from(is_forgotten));
                             Next::Task(task)
                         }
                         None => Next::Idle,
@@ -214,6 +213,21 @@ impl Worker {
             return Ok(Next::Task(task));
         }
         Ok(if table.is_stopping() || self.must_leave() { Next::Stop } else { Next::Interrupted })
+    }
+
+    /// Tells whether a task is ready that nobody will claim, though this worker sleeps: whether a wake
+    /// was lost.
+    ///
+    /// That one is ready shows nothing: whoever published it may be about to wake this worker, or counts
+    /// on one that is awake. So this one sleeps on for a moment, in which any of them would act.
+    fn is_forgotten(&self, bell: &AtomicU32, value: u32) -> bool {
+        let table = self.table();
+        let head = table.head_position();
+        table.has_ready()
+            && matches!(futex::wait(bell, value, Some(DOUBT_TIME)), Wait::TimedOut)
+            && bell.load(Ordering::Relaxed) == value
+            && table.head_position() == head
+            && table.has_ready()
     }
 
     fn spin(&self, time: Duration) -> Result<Option<TaskRef>> {

@@ -138,6 +138,7 @@ impl Job {
         let back = Back::Chunks(Box::new(Chunks {
             chunk_len: chunk_len as u64,
             values: values.unbind(),
+            len: length,
             left,
             failure: None,
         }));
@@ -189,7 +190,10 @@ impl Job {
     /// Lets the sizes of chunks follow from how long tasks take, given how many items there are, if that
     /// is known. Once, before the job is submitted; its chunks were said to have one item.
     fn measure(&self, item_count: Option<u64>, worker_count: u64) {
-        self.lock().measured = Some(Box::new(ChunkSizes::new(item_count, worker_count)));
+        let mut inner = self.lock();
+        let sizes = ChunkSizes::new(item_count, worker_count);
+        let is_stream = matches!(inner.back, Back::Stream(_));
+        inner.measured = Some(Box::new(if is_stream { sizes.of_stream() } else { sizes }));
     }
 
     /// How many items the next chunk should have, if their sizes are measured.

@@ -17,6 +17,8 @@ pub(crate) enum Back {
 pub(crate) struct Chunks {
     pub(crate) chunk_len: u64,
     pub(crate) values: Py<PyList>,
+    /// How many items were promised.
+    pub(crate) len: usize,
     /// Chunks that are not back; items, if the sizes of chunks are measured.
     pub(crate) left: u64,
     pub(crate) failure: Option<Py<PyAny>>,

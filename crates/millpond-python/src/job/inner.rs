@@ -86,7 +86,7 @@ impl Inner {
                 true
             }
             Back::Chunks(chunks) => {
-                let Chunks { chunk_len, values, left, failure } = &mut **chunks;
+                let Chunks { chunk_len, values, len, left, failure } = &mut **chunks;
                 if *left == 0 {
                     dropped.push(value);
                     return Told::Nothing;
@@ -104,11 +104,17 @@ impl Inner {
                     }
                 } else if failure.is_none() {
                     let value = value.into_bound(py);
-                    if let Err(error) =
-                        values.bind(py).set_slice(low as usize, high as usize, &value)
-                    {
+                    let (low, high) = (low as usize, high as usize);
+                    // Beyond its length lies what an iterable that gives more has put there. It goes
+                    // later: its end may run code of the user's.
+                    let list = values.bind(py);
+                    for at in low.max(*len)..high.min(list.len()) {
+                        dropped.extend(list.get_item(at).ok().map(Bound::unbind));
+                    }
+                    if let Err(error) = list.set_slice(low, high, &value) {
                         *failure = Some(error.into_value(py).into_any());
                     }
+                    dropped.push(value.unbind());
                 } else {
                     dropped.push(value);
                 }
