@@ -71,7 +71,7 @@ class Core:
         #: How many workers there are to be; whoever changes it tells the keeper.
         self.worker_count = worker_count
         self.workers = workers
-        self._losses = Losses(workers, memory_limit)
+        self.losses = Losses(workers, memory_limit)
         self.engine = _native.Engine(worker_count, memory_len_max, memory_limit)
         self.cancelled_jobs = 0
         #: Jobs that are not done.
@@ -381,7 +381,7 @@ class Core:
     def pump(self) -> None:
         """Take what has come back, tell of it, and dispatch into the room that it leaves."""
         engine = self.engine
-        engine.collect(self._losses.describe)
+        engine.collect(self.losses.describe)
         self.tell_news()
         if self.backlog:
             self.refill()
@@ -461,9 +461,7 @@ class Core:
     def cancel(self, result: Result, *, running: bool) -> bool:
         """End a job with ``CancelledError``, unless its end is known; see ``ApplyResult.cancel``."""
         native = result._native
-        from millpond import errors
-
-        if not self.engine.cancel(native, running, errors.CancelledError()):
+        if not self.engine.cancel(native, running, self.losses.cancelled()):
             return False
         self.cancelled_jobs += 1
         # The job stays in the backlog: to take it out would move others away under a dispatcher. It has

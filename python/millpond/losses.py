@@ -21,12 +21,20 @@ class Losses:
 
     def __init__(self, workers: Workers, memory_limit: int | None) -> None:
         # Not before there is a pool: the standard library's executors, from whose errors these are
-        # derived, take as long to import as all the rest.
+        # derived, take a sixth of the import of millpond, and no spawned worker needs them.
         from millpond import errors
 
         self._errors = errors
         self._workers = workers
         self._memory_limit = memory_limit or 0
+
+    def cancelled(self) -> BaseException:
+        """Make the error of what was cancelled."""
+        return self._errors.CancelledError()
+
+    def terminated(self) -> BaseException:
+        """Make the error of jobs that were out when their pool was terminated."""
+        return self._errors.PoolTerminated("the pool was terminated while this job was out")
 
     def describe(
         self,
@@ -48,7 +56,7 @@ class Losses:
             resident: What the worker had resident, in bytes, if that was the reason.
         """
         if reason == "cancelled":
-            return self._errors.CancelledError()
+            return self.cancelled()
         pid, exitcode = self._workers.reap(incarnation)
         task = "a task" if result is None else result._describe(index)
         if reason == "deadline":

@@ -8,10 +8,10 @@ from multiprocessing import get_context, util
 from multiprocessing import pool as stdlib_pool
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from millpond import _native
 from millpond.core import CLOSE, INIT, RUN, TERMINATE, Core
 from millpond.keeper import Keeper
-from millpond.options import AUTO, Limits, checked_bytes, checked_count, checked_count_within
+from millpond.maps import MAP, STARMAP, start_map, start_stream
+from millpond.options import Limits, checked_bytes, checked_count, checked_count_within
 from millpond.results import (
     ApplyResult,
     IMapIterator,
@@ -39,12 +39,6 @@ RetryOn = type[BaseException] | tuple[type[BaseException], ...]
 
 #: How long `terminate` waits for a callback that runs, in seconds.
 _CALLBACK_END_TIME_S = 1.0
-
-# Kinds of tasks, as `_native.Job` takes them.
-_CALL, _MAP, _STARMAP = 0, 1, 2
-
-# Iterators of these run nothing of the user's when they are drawn.
-_PLAIN_ITERABLES = (list, tuple, range)
 
 
 class _TaskQueue:
@@ -259,7 +253,7 @@ class Pool(stdlib_pool.Pool):
             retry_on: As in ``Pool``.
         """
         limits = self._limits.but(timeout, retries, retry_on)
-        return self._map(func, iterable, _MAP, chunksize, limits, leads_soon=True).get()
+        return start_map(self, func, iterable, MAP, chunksize, limits, leads_soon=True).get()
 
     def starmap(
         self,
@@ -273,7 +267,7 @@ class Pool(stdlib_pool.Pool):
     ) -> list[T]:
         """Return the list of ``func(*item)`` for all items, in order; see ``map``."""
         limits = self._limits.but(timeout, retries, retry_on)
-        return self._map(func, iterable, _STARMAP, chunksize, limits, leads_soon=True).get()
+        return start_map(self, func, iterable, STARMAP, chunksize, limits, leads_soon=True).get()
 
     def map_async(
         self,
@@ -289,7 +283,7 @@ class Pool(stdlib_pool.Pool):
     ) -> MapResult[T]:
         """Start a ``map``, and return its result-to-be."""
         limits = self._limits.but(timeout, retries, retry_on)
-        return self._map(func, iterable, _MAP, chunksize, limits, callback, error_callback)
+        return start_map(self, func, iterable, MAP, chunksize, limits, callback, error_callback)
 
     def starmap_async(
         self,
@@ -305,46 +299,7 @@ class Pool(stdlib_pool.Pool):
     ) -> MapResult[T]:
         """Start a ``starmap``, and return its result-to-be."""
         limits = self._limits.but(timeout, retries, retry_on)
-        return self._map(func, iterable, _STARMAP, chunksize, limits, callback, error_callback)
-
-    def _map(
-        self,
-        func: Callable[..., Any],
-        iterable: Any,
-        kind: int,
-        chunksize: ChunkSize | None,
-        limits: Limits,
-        callback: Callable[..., object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        *,
-        leads_soon: bool = False,
-    ) -> MapResult[Any]:
-        self._check_running()
-        if not hasattr(iterable, "__len__"):
-            iterable = list(iterable)
-        length = len(iterable)
-        is_measured = isinstance(chunksize, str) and chunksize == AUTO
-        chunk_len: Any = 1 if is_measured else chunksize
-        if chunk_len is None:
-            chunk_len, extra = divmod(length, self._processes * 4)
-            if extra:
-                chunk_len += 1
-        if length == 0 or chunk_len <= 0:
-            chunk_len = 0
-        is_plain = type(iterable) in _PLAIN_ITERABLES
-        iterator = iter(iterable) if is_plain else None
-        native = _native.Job.chunks(kind, func, iterator, chunk_len, length)
-        result: MapResult[Any] = MapResult(self, native, func, chunk_len, callback, error_callback)
-        if native.is_done:
-            return result
-        limits.put_on(native, chunk_len)
-        if is_measured:
-            native.measure(length, self._processes)
-        if is_plain:
-            self._core.submit(native, leads_soon=leads_soon)
-        else:
-            self._core.submit_fed(result, iterable, None if is_measured else chunk_len)
-        return result
+        return start_map(self, func, iterable, STARMAP, chunksize, limits, callback, error_callback)
 
     # Iterators.
 
@@ -378,7 +333,7 @@ class Pool(stdlib_pool.Pool):
             TypeError: For a buffer size that is no integer.
         """
         limits = self._limits.but(timeout, retries, retry_on)
-        return self._imap(IMapIterator, func, iterable, chunksize, buffersize, limits)
+        return start_stream(self, IMapIterator, func, iterable, chunksize, buffersize, limits)
 
     def imap_unordered(
         self,
@@ -393,46 +348,8 @@ class Pool(stdlib_pool.Pool):
     ) -> IMapIterator[T]:
         """Return an iterator over ``func(item)`` for all items, as they complete; see ``imap``."""
         limits = self._limits.but(timeout, retries, retry_on)
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize, limits)
-
-    def _imap(
-        self,
-        face: type[IMapIterator[Any]],
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: ChunkSize,
-        buffersize: int | None,
-        limits: Limits,
-    ) -> IMapIterator[Any]:
-        self._check_running()
-        is_measured = isinstance(chunksize, str) and chunksize == AUTO
-        chunk_len: Any = 1 if is_measured else chunksize
-        if chunk_len < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        if buffersize is not None:
-            if not isinstance(buffersize, int):
-                raise TypeError("buffersize must be an integer or None")
-            if buffersize < 1:
-                raise ValueError("buffersize must be None or > 0")
-        if chunk_len == 1 and not is_measured:
-            chunk_len = 0
-        kind = _MAP if chunk_len else _CALL
-        is_plain = type(iterable) in _PLAIN_ITERABLES
-        iterator = iter(iterable) if is_plain else None
-        is_ordered = face is IMapIterator
-        native = _native.Job.stream(kind, func, iterator, chunk_len, is_ordered, buffersize)
-        limits.put_on(native, chunk_len)
-        if is_measured:
-            native.measure(_count_of(iterable) if is_plain else None, self._processes)
-        result = face(self, native, func)
-        result._has_buffer = buffersize is not None
-        if is_plain:
-            self._core.submit(native, leads_soon=False)
-        else:
-            self._core.submit_fed(result, iterable, None if is_measured else chunk_len)
-        if chunk_len:
-            return (item for chunk in result for item in chunk)  # type: ignore[return-value]
-        return result
+        face = IMapUnorderedIterator
+        return start_stream(self, face, func, iterable, chunksize, buffersize, limits)
 
     # What the pool has done, and its end.
 
@@ -510,9 +427,7 @@ class Pool(stdlib_pool.Pool):
         core.workers.terminate()
         # One that ignores the signal, or handles it and goes on, ends when it has nothing to do.
         core.engine.stop_workers()
-        from millpond.errors import PoolTerminated
-
-        core.abandon_all(PoolTerminated("the pool was terminated while this job was out"))
+        core.abandon_all(core.losses.terminated())
         feeders = tuple(core.feeders.values())
         core.callbacks.end()
         # A callback that blocks must not keep the program from ending.
@@ -533,11 +448,3 @@ class Pool(stdlib_pool.Pool):
         exc_tb: TracebackType | None,
     ) -> None:
         self.terminate()
-
-
-def _count_of(items: Any) -> int | None:
-    """Return how many items there are; None for a range that is longer than any list."""
-    try:
-        return len(items)
-    except OverflowError:
-        return None

@@ -64,13 +64,13 @@ class Result:
         self._core = core
         self._native = native
         self._name = _name_of(func)
+        has_callback = callback is not None or error_callback is not None
+        if has_callback and not native.is_done:
+            self._callbacks = (callback, error_callback)
+            core.callbacks.start()
+        number = next(stdlib_pool.job_counter)  # type: ignore[attr-defined]
+        native.set_owner(self, has_callback, number & _NUMBER_MAX)
         if not native.is_done:
-            has_callback = callback is not None or error_callback is not None
-            if has_callback:
-                self._callbacks = (callback, error_callback)
-                core.callbacks.start()
-            number = next(stdlib_pool.job_counter)  # type: ignore[attr-defined]
-            native.set_owner(self, has_callback, number & _NUMBER_MAX)
             core.jobs.add(native, self)
 
     def _on_news(self) -> None:

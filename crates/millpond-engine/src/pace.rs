@@ -3,9 +3,9 @@
 //! Where workers outnumber the CPUs, and tasks take microseconds, the workers that are awake have
 //! emptied the ring before another one has woken; it finds nothing, and has taken a CPU from them. So
 //! while the pace is brisk, no worker is woken as long as there are as many awake as CPUs. That is a
-//! guess: these workers may all have begun long tasks just now. So while it is acted on, the
-//! supervisor patrols: it looks once in a window, and when the pace has fallen it wakes a worker for
-//! each task that waits. A task can wait for two windows so, never longer.
+//! guess: these workers may all have begun long tasks just now, or tasks that only wait. So while it
+//! is acted on, the supervisor patrols: it looks once in a window, and wakes one worker, or, when the
+//! pace has fallen, one for each task that waits. Tasks that nobody claims wait so for two windows.
 
 use millpond_sys::futex;
 use millpond_table::Table;

@@ -14,7 +14,7 @@ use crate::deliver::{Ticket, refusal};
 use crate::direct::{DIRECT, Encoder};
 use crate::engine::Engine;
 use crate::graph;
-use crate::job::{Draw, HAS_INDICES, HAS_PARTS, Job, TaskKind};
+use crate::job::{Draw, HAS_INDICES, HAS_PARTS, Job, Limits, TaskKind};
 use crate::live::Live;
 use crate::names::{self, Names};
 use crate::pack::Packer;
@@ -105,7 +105,8 @@ impl Engine {
         let Some(live) = self.live() else { return Ok(Dispatched::NoRoom as u32) };
         let is_measured = native.is_measured();
         let item_count = Cell::new(1);
-        let out = Out { py, engine: self, live: &live, job, is_measured, item_count };
+        let limits = native.limits();
+        let out = Out { py, engine: self, live: &live, job, limits, is_measured, item_count };
         loop {
             if !live.engine.has_room(live.last_len.load(Ordering::Relaxed)) {
                 return Ok(Dispatched::NoRoom as u32);
@@ -178,6 +179,7 @@ struct Out<'a, 'py> {
     engine: &'a Engine,
     live: &'a Arc<Live>,
     job: &'a Bound<'py, Job>,
+    limits: Option<Arc<Limits>>,
     /// Whether the sizes of its chunks are measured, and so many items has the one that goes out.
     is_measured: bool,
     item_count: Cell<usize>,
@@ -325,14 +327,14 @@ impl<'py> Out<'_, 'py> {
         let counted_len = pickled_len + MESSAGE_OVERHEAD_LEN;
         self.live.last_len.store(counted_len, Ordering::Relaxed);
         let ticket = self.ticket()?;
-        let limits = self.job.get().limits();
+        let limits = self.limits.as_deref();
         let task = Task {
             ticket,
             kind,
             bytes,
             parts,
             counted_len,
-            time_limit: limits.as_ref().and_then(|limits| limits.time_limit).map(|limit| {
+            time_limit: limits.and_then(|limits| limits.time_limit).map(|limit| {
                 limit.saturating_mul(u32::try_from(self.item_count.get()).unwrap_or(u32::MAX))
             }),
             is_timed: self.is_measured,

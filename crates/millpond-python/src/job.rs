@@ -22,7 +22,7 @@ use pyo3::types::{PyIterator, PyList};
 
 use back::{Back, Chunks, Stream};
 use inner::Inner;
-use limits::Limits;
+pub(crate) use limits::Limits;
 use millpond_engine::ChunkSizes;
 
 pub(crate) use jobs::Jobs;

@@ -47,7 +47,7 @@ impl Job {
     /// `raised` tells that the last of them carries the error that the iterable raised.
     pub(crate) fn exhaust(&self, py: Python<'_>, count: u64, raised: bool) -> Told {
         // Made before the lock is taken: to make an exception can run a collection.
-        let promised = self.promised(py);
+        let promised = self.promised();
         let given = self.lock().measured.as_ref().map_or(count, |sizes| sizes.drawn_count());
         let shortfall =
             promised.filter(|&(_, chunks)| chunks > given && !raised).map(|(len, _)| {
@@ -85,10 +85,10 @@ impl Job {
     }
 
     /// Returns the length in items and in chunks that a map was promised.
-    fn promised(&self, py: Python<'_>) -> Option<(u64, u64)> {
+    fn promised(&self) -> Option<(u64, u64)> {
         match &self.lock().back {
             Back::Chunks(chunks) => {
-                let len = chunks.values.bind(py).len() as u64;
+                let len = chunks.len as u64;
                 Some((len, len.div_ceil(chunks.chunk_len.max(1))))
             }
             _ => None,
