@@ -13,7 +13,7 @@ from typing import Any
 
 import millpond
 import pytest
-from testkit.ledger import Ledger, wait_for_file
+from testkit.ledger import Ledger, wait_for_file, wait_until
 from testkit.pools import running
 from testkit.work import journalled_square, reciprocal, square
 
@@ -183,10 +183,13 @@ def touch_if_named(path: str) -> str:
     return path
 
 
-def test_a_buffer_holds_it_back(tmp_path: Path) -> None:
+def test_a_buffer_holds_it_back() -> None:
     with running(2) as pool:
-        results: Any = pool.imap(square, iter(range(2000)), "auto", buffersize=2)
-        assert list(results) == [x * x for x in range(2000)]
+        results = pool.imap(square, iter(range(2000)), "auto", buffersize=2)
+        assert next(results) == 0
+        wait_until(lambda: pool.stats()["tasks_completed"] == 3, "the two that may be out")
+        assert pool.stats()["tasks_dispatched"] == 3
+        assert list(results) == [x * x for x in range(1, 2000)]
 
 
 def test_a_deadline_is_that_of_all_items_of_the_chunk() -> None:

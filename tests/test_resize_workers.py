@@ -20,8 +20,6 @@ from testkit.pools import pids_of, running
 from testkit.scripts import run_script
 from testkit.work import (
     identity,
-    initialize,
-    initialized,
     journalled_square,
     meet,
     pid_of_worker,
@@ -61,41 +59,6 @@ def hold_workers(pool: Any, tmp_path: Path, count: int) -> tuple[list[Any], str]
     for path in began:
         wait_for_file(path)
     return held, released
-
-
-def note_end(path: str) -> None:
-    with open(path, "a") as file:
-        file.write("x")
-
-
-@METHODS
-def test_new_workers_take_waiting_tasks_and_surplus_ones_end(
-    start_method: str, tmp_path: Path
-) -> None:
-    with running(1, start_method) as any_pool:
-        pool: Any = any_pool
-        waiting = [pool.apply_async(meet, (str(tmp_path), name, 3)) for name in range(3)]
-        assert pool.resize(3) is None
-        assert len({result.get() for result in waiting}) == 3
-        wait_until(lambda: has_size(pool, 3), "three workers")
-        assert pool._processes == 3 and "pool_size=3" in repr(pool)
-        pool.resize(1)
-        wait_until(lambda: has_size(pool, 1), "one worker")
-        assert pool._processes == 1 and "pool_size=1" in repr(pool)
-        assert pool.map(square, range(20), 1) == [x * x for x in range(20)]
-        stats = pool.stats()
-        assert stats["worker_deaths"] == stats["replacements"] == 0 and not stats.deaths
-
-
-def test_idle_workers_go_at_once_and_a_busy_one_stays(tmp_path: Path) -> None:
-    with running(4) as pool:
-        held, released = hold_workers(pool, tmp_path, 1)
-        pool.resize(1)
-        wait_until(lambda: has_size(pool, 1), "the ends of the idle ones")
-        assert not held[0].ready()
-        Path(released).touch()
-        assert held[0].get() is None
-        assert {pool.apply(pid_of_worker) for _ in range(3)} == pids_of(pool)
 
 
 def test_dismissed_workers_that_still_work_are_recalled(tmp_path: Path) -> None:
@@ -155,22 +118,6 @@ def test_a_worker_that_dies_is_replaced_if_there_are_too_few() -> None:
         wait_until(lambda: pool.stats()["replacements"] == 1, "the count")
 
 
-def meet_initialized(directory: str, name: int) -> object:
-    meet(directory, name, 3)
-    return initialized()
-
-
-@METHODS
-def test_new_workers_are_as_the_first_ones(start_method: str, tmp_path: Path) -> None:
-    with running(
-        1, start_method, initializer=initialize, initargs=("set",), maxtasksperchild=1
-    ) as pool:
-        pool.resize(3)
-        meeting = [pool.apply_async(meet_initialized, (str(tmp_path), x)) for x in range(3)]
-        assert [result.get() for result in meeting] == ["set"] * 3
-        assert len(set(pool.map(pid_of_worker, range(6), 1))) == 6
-
-
 def hold_memory(length: int, began: str) -> None:
     memory = bytearray(length)
     touch_and_wait(began, began + "-never")
@@ -193,16 +140,6 @@ def test_a_limit_of_tasks_replaces_only_those_that_stay(tmp_path: Path) -> None:
         pool.resize(2)
         assert len({result.get() for result in results}) >= 20
         wait_until(lambda: has_size(pool, 2), "two workers")
-
-
-def test_the_default_chunks_of_a_map_follow() -> None:
-    with running(2) as any_pool:
-        pool: Any = any_pool
-        for size, chunk_len in ((5, 4), (1, 20), (3, 7)):
-            pool.resize(size)
-            result = pool.map_async(square, range(80))
-            assert result._chunksize == chunk_len
-            assert result.get() == [x * x for x in range(80)]
 
 
 @pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")
@@ -305,73 +242,6 @@ def test_every_task_is_done_once_while_threads_resize(start_method: str, tmp_pat
         pool.resize(2)
         wait_until(lambda: has_size(pool, 2), "two workers")
         assert pool.stats()["worker_deaths"] == 0
-
-
-def test_resizes_under_kills_lose_only_the_tasks_that_were_begun(tmp_path: Path) -> None:
-    ledger = Ledger.at(tmp_path)
-    chance = seeded()
-    with running(3) as any_pool:
-        pool: Any = any_pool
-        ends: dict[int, Any] = {}
-        have_worked: set[Any] = set()
-        kills = 0
-        for first in range(0, STORM_TASKS, 100):
-            tasks = range(first, first + 100)
-            results = {x: pool.apply_async(journalled_square, (ledger, x)) for x in tasks}
-            for _ in range(3):
-                pool.resize(chance.randint(1, 6))
-                asked = [pool.apply_async(pid_of_worker) for _ in range(12)]
-                have_worked.update(map(outcome_of, asked))
-                kills += kill_one(pool, chance, have_worked)
-            ends |= {x: outcome_of(result) for x, result in results.items()}
-        failed = [x for x, end in ends.items() if end == "died"]
-        resolved = [x for x, end in ends.items() if end == x * x]
-        assert len(failed) + len(resolved) == len(ends)
-        assert ledger.judge(ends, resolved=resolved, failed=failed).fair
-        assert len(failed) <= kills
-        wait_until(lambda: has_size(pool, pool._processes), "the last number")
-        pool.resize(2)
-        wait_until(lambda: has_size(pool, 2), "two workers")
-        assert pool.map(square, range(20), 1) == [x * x for x in range(20)]
-
-
-def kill_one(pool: Any, chance: random.Random, have_worked: set[Any]) -> int:
-    """Kill a worker, whether it stays or leaves. Return how many were killed.
-
-    Not one that may be starting: three of these in a row tell that workers cannot start.
-    """
-    started = pool._core.workers._by_incarnation.copy().values()
-    # The keeper alone reaps, so an id that is known to it is nobody else's.
-    alive = [process for process in started if process.is_alive() and process.pid in have_worked]
-    if not alive:
-        return 0
-    alive[chance.randrange(len(alive))].kill()
-    return 1
-
-
-def sum_of(heavy: list[dict[str, int]], shared: Any, directory: str, x: int) -> tuple[int, int]:
-    meet(directory, x, 3)
-    return sum(item["value"] for item in heavy), len(shared)
-
-
-@METHODS
-def test_new_workers_load_heavy_parts(start_method: str, tmp_path: Path) -> None:
-    heavy = [{"value": x} for x in range(5000)]
-    expected = (sum(range(5000)), 7000)
-    with running(1, start_method) as pool:
-        for size in (3, 1, 3):
-            directory = tmp_path / f"{size}-{len(os.listdir(tmp_path))}"
-            directory.mkdir()
-            shared = millpond.share(list(range(7000)))
-            function = partial(sum_of, heavy, shared, str(directory))
-            waiting = [pool.apply_async(function, (x,)) for x in range(size)]
-            if size == 1:
-                for name in ("a", "b"):
-                    (directory / f"met-{name}").touch()
-            pool.resize(size)
-            assert [result.get() for result in waiting] == [expected] * size
-            wait_until(lambda: has_size(pool, size), f"{size} workers")  # noqa: B023
-        assert pool.stats()["heavy_parts_pickled"] <= 6
 
 
 def test_buffers_outlive_the_workers_that_lent_or_leased_them(tmp_path: Path) -> None:
@@ -477,49 +347,3 @@ def test_a_limit_on_file_size_limits_the_workers_and_not_the_results(tmp_path: P
     assert ended.stdout == (
         "Number of processes must be at most 34 under this limit on file size, not 35\n"
     )
-
-
-FIRST_DISPATCH = """
-    import builtins, sys, threading
-    from functools import partial
-    from testkit.ledger import wait_until
-    from testkit.work import meet
-    from millpond import Pool
-
-    def in_company(heavy, directory, x):
-        meet(directory, x, 3)
-        return len(heavy)
-
-    if __name__ == "__main__":
-        with Pool(1) as pool:
-            plain_import, dispatcher = builtins.__import__, threading.current_thread()
-            imports = []
-
-            def import_while_the_keeper_forks(name, *rest, **others):
-                if threading.current_thread() is dispatcher:
-                    imports.append(name)
-                    if len(imports) == int(sys.argv[2]):
-                        pool.resize(3)
-                        wait_until(lambda: len(pool._pool) == 3, "the forks")
-                return plain_import(name, *rest, **others)
-
-            function = partial(in_company, [{"value": x} for x in range(5000)], sys.argv[1])
-            builtins.__import__ = import_while_the_keeper_forks
-            results = [pool.apply_async(function, (x,)) for x in range(3)]
-            builtins.__import__ = plain_import
-            pool.resize(3)
-            assert [result.get() for result in results] == [5000] * 3
-            print(len(imports))
-        pool.join()
-"""
-
-
-@pytest.mark.parametrize("import_number", range(1, 17))
-def test_a_worker_that_is_forked_during_the_first_dispatch_is_whole(
-    import_number: int, tmp_path: Path
-) -> None:
-    """It may inherit nothing that was being made just then, for nobody finishes it there."""
-    ended = run_script(FIRST_DISPATCH, tmp_path, str(tmp_path), str(import_number))
-    assert (ended.returncode, ended.orphans) == (0, []), ended.stderr
-    if int(ended.stdout) < import_number:
-        pytest.skip(f"the first dispatch imports {ended.stdout.strip()} modules")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -51,15 +52,24 @@ class Choice:
         )
 
 
-def in_own_interpreter(options: Options) -> Result:
-    """Measure one workload; a crash or a hang there is a result as well."""
+def in_own_interpreter(options: Options, bytecode: str) -> Result:
+    """Measure one workload; a crash or a hang there is a result as well.
+
+    Args:
+        options: What is measured.
+        bytecode: A folder for compiled modules. Those of an installed package are compiled, and a
+            pool that runs from its sources would else compile its own in each worker that is spawned.
+    """
     workload = WORKLOADS[options.name]
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.Popen(
         [sys.executable, "-m", "millpond.bench.one", json.dumps(asdict(options))],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # so that it can be ended together with its workers
+        env=environment,
     )
     try:
         output, _ = process.communicate(timeout=LIMIT_S)
@@ -92,16 +102,17 @@ def measure(choice: Choice) -> int:
     facts = machine()
     print(heading(facts, choice.quick), flush=True)
     results = []
-    for name in choice.names:
-        workload = WORKLOADS[name]
-        if workload.requires and not importlib.util.find_spec(workload.requires):
-            print(f"{name}: left out, {workload.requires} is not installed", file=sys.stderr)
-            continue
-        options = choice.options(workload)
-        print(f"{name}: {options.repeats} repeats on each pool", file=sys.stderr, flush=True)
-        since_s = time.monotonic()
-        result = in_own_interpreter(options)
-        results.append(replace(result, took_s=time.monotonic() - since_s))
+    with tempfile.TemporaryDirectory(prefix="millpond-bench-") as bytecode:
+        for name in choice.names:
+            workload = WORKLOADS[name]
+            if workload.requires and not importlib.util.find_spec(workload.requires):
+                print(f"{name}: left out, {workload.requires} is not installed", file=sys.stderr)
+                continue
+            options = choice.options(workload)
+            print(f"{name}: {options.repeats} repeats on each pool", file=sys.stderr, flush=True)
+            since_s = time.monotonic()
+            result = in_own_interpreter(options, bytecode)
+            results.append(replace(result, took_s=time.monotonic() - since_s))
     took_s = time.monotonic() - start_s
     print(report(results), f"\nThe run took {took_s:.0f} s.", sep="\n", flush=True)
     all_done = not any(result.failure for result in results)

@@ -156,7 +156,8 @@ def heading(facts: Mapping[str, str], quick: bool) -> str:
     lines = [f"- {name}: {fact}" for name, fact in facts.items()]
     lines += [
         f"- method: {PROCESSES} workers and {START_METHOD} where nothing else is said; all pools in "
-        "turn, A B A B; each workload in an interpreter of its own; a pool's start and first tasks "
+        "turn, A B A B; each workload in an interpreter of its own, with modules that are compiled "
+        "once a run; a pool's start and first tasks "
         "are timed only where they are the workload; all results are checked; of tiny tasks peers do a "
         "tenth, and their rate is that of the tenth",
         "- time ratio: median cost of millpond.Pool / median cost of multiprocessing.Pool; "
