@@ -80,7 +80,7 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 	$(BIN)/ruff check python tests
 	$(BIN)/python -m mypy
 
-verify: build ## The long forms of the models, of the composed test and of the proofs of reliability, and valgrind on the walker
+verify: build $(VENV)/.tools ## The long forms of the models, of the composed test and of the proofs of reliability, and valgrind on the walker
 	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
