@@ -7,13 +7,16 @@ The run ends with three answers or a clear error: a hang is a failure, and so is
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from testkit.denial import FUTEX_NUMBERS
 from testkit.forms import IS_LONG, by_form, seeded
 from testkit.injection import LIMIT_S, Run, run_traced
+from testkit.scripts import run_script
 
 ANSWERS = ["0", "1", "4"]
 DIED = "WorkerDied"
@@ -180,3 +183,27 @@ def test_a_system_that_denies_what_a_pool_needs_is_told_in_one_clear_error(
     last = run.ended.stderr.splitlines()[-1]
     assert last.startswith("OSError: ") and call.rstrip("2") in last, tell(run)
     assert run.ended.orphans == []
+
+
+@pytest.mark.skipif(platform.machine() not in FUTEX_NUMBERS, reason="its futex has another number")
+def test_a_system_that_denies_futexes_is_told_in_one_clear_error(tmp_path: Path) -> None:
+    """Only those of shared memory are denied: without private ones no Python starts a thread."""
+    ended = run_script(
+        """
+            import threading
+            from testkit.denial import deny_shared_futexes
+
+            deny_shared_futexes()
+            other = threading.Thread(target=print, args=("threads work",))
+            other.start()
+            other.join()
+            from millpond import Pool
+
+            Pool(2)
+        """,
+        tmp_path,
+    )
+    assert (ended.returncode, ended.stdout, ended.tracebacks) == (1, "threads work\n", 1)
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("OSError: a pool needs to wait on shared memory by futex: "), ended
+    assert ended.orphans == []
