@@ -140,7 +140,7 @@ class Workers:
             # If the system denies the wait, the exit code is asked for below.
             with contextlib.suppress(OSError):
                 process.join(timeout=_REAP_TIME_S)
-            known = (process.pid or 0, _exit_code(process))
+            known = (process.pid or 0, _exit_code(process, time.monotonic() + _CODE_TIME_S))
             self._ended[incarnation] = known
             while len(self._ended) > _ENDED_COUNT_MAX:
                 del self._ended[next(iter(self._ended))]
@@ -223,9 +223,13 @@ class Workers:
         self.join()
 
     def join(self) -> None:
-        """Wait for the ends of all."""
+        """Wait for the ends of all, and for none to read as alive."""
+        give_up_s: float | None = None
         for process in tuple(self._by_incarnation.values()):
             process.join()
+            if give_up_s is None:
+                give_up_s = time.monotonic() + _CODE_TIME_S
+            _exit_code(process, give_up_s)
 
     def release(self) -> None:
         """Let go of the processes, once all have ended: who keeps a result of the pool, or an error
@@ -236,9 +240,8 @@ class Workers:
         self._leaving.clear()
 
 
-def _exit_code(process: BaseProcess) -> int | None:
+def _exit_code(process: BaseProcess, give_up_s: float) -> int | None:
     """Return the exit code of a process that has ended; None if a stranger has reaped it."""
-    give_up_s = time.monotonic() + _CODE_TIME_S
     while (code := process.exitcode) is None and time.monotonic() < give_up_s:
         time.sleep(_CODE_LOOK_TIME_S)
     return code

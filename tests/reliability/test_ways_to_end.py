@@ -35,7 +35,7 @@ import gc, importlib, multiprocessing, os, signal, sys, time, warnings
 from testkit import census
 from testkit.ledger import wait_until
 from testkit.pools import pids_of
-from testkit.work import square, touch, touch_and_wait
+from testkit.work import meet, square, touch, touch_and_wait
 
 library, end, state, method = sys.argv[1:]
 began, released = os.path.abspath("began"), os.path.abspath("released")
@@ -58,6 +58,8 @@ def hold_both(pool, task, names):
 def bring(pool):
     '''Bring the pool into the state; the results that are out.'''
     assert pool.map(square, range(20)) == [x * x for x in range(20)]
+    # Both workers serve by now: one that a signal meets while it is being born would tell of it.
+    pool.starmap(meet, [(os.getcwd(), number, 2) for number in range(2)], 1)
     if state == "idle":
         return []
     if state == "nested":
@@ -187,6 +189,13 @@ def test_a_program_ends_in_each_way_out_of_each_state(end: str, state: str, tmp_
 
 SOME_CELLS = [("close", "dying"), ("sys.exit", "nested"), ("SIGINT", "backlog")]
 CELLS = [(end, state) for end in ENDS for state in STATES]
+STANDARD_CELLS = [
+    (end, state)
+    for end, state in CELLS
+    # Its workers may have no pools, and it hangs when a worker dies; now and then, too, when one that
+    # has the lock of the queue, to take a task or wait for one, is interrupted.
+    if state == "busy" or (state in ("idle", "backlog") and end != "SIGINT")
+]
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -198,10 +207,8 @@ def test_and_so_it_does_however_its_workers_were_started(
 
 
 @pytest.mark.skipif(not IS_LONG, reason="says something of the standard library only")
-@pytest.mark.parametrize("state", ["idle", "busy", "backlog"])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(("end", "state"), STANDARD_CELLS)
 def test_the_standard_librarys_exit_codes_are_those(end: str, state: str, tmp_path: Path) -> None:
-    """It hangs when a worker dies, and its workers may have no pools."""
     ended, _ = run("multiprocessing.pool", end, state, "fork", tmp_path)
     assert ended.returncode == ENDS[end].returncode, ended
 

@@ -105,8 +105,8 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def unlucky(ledger: Ledger, number: int, path: str) -> tuple[int, None]:
-    """Raises at the first attempt."""
+def unlucky(ledger: Ledger, number: int, path: str, _: Lingering) -> tuple[int, None]:
+    """Raises at the first attempt, and its worker is not free at once for the second."""
     first = not os.path.exists(path)
     ledger.begin(number)
     if first:
@@ -166,6 +166,11 @@ class Life:
         for number, result in asked:
             self.take(number, result.get)
 
+    def has_begun(self, asked: tuple[int, Any]) -> bool:
+        """Or has ended, for its worker may have died before it noted that."""
+        number, result = asked
+        return result.ready() or self.ledger.count("begin", number) > 0
+
     def wait_until_all_are_out(self) -> None:
         """The pool may leave a dispatch to its keeper."""
         wait_until(
@@ -217,16 +222,17 @@ class Life:
         after = [self.ask(told) for _ in range(4)]
         for _, result in taken_back:
             result.cancel()
+        # A worker that the last round ended may still have no heir, and two are needed below.
+        wait_until(lambda: all(map(self.has_begun, holding)), "both tasks to begin")
         Path(first).touch()
         Path(second).touch()
         self.wait(holding + before + taken_back + after)
         path = self.path("unlucky")
-        self.wait([self.ask(unlucky, path, retries=2, retry_on=KeyError)])
+        time.sleep(0.003)  # so that the worker that is to be woken for the second attempt sleeps
+        self.wait([self.ask(unlucky, path, Lingering(), retries=2, retry_on=KeyError)])
         self.wait([self.ask(stubborn, timeout=0.05)])
         never = self.ask(held, self.path("never"))
-        wait_until(
-            lambda: never[1].ready() or self.ledger.count("begin", never[0]), "the task to begin"
-        )
+        wait_until(lambda: self.has_begun(never), "the task to begin")
         never[1].cancel(running=True)
         self.wait([never])
         release = self.path("release")

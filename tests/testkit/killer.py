@@ -64,13 +64,23 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         for mark in self._marks:
-            while self._progress.lines < mark or not (candidates := self._candidates()):
+            while self._progress.lines < mark or not self._kill():
                 self._progress.look()
                 if self._stopped.wait(LOOK_S):
                     return
-            victim = self._random.choice(candidates)
-            self.victims.append(victim)
+
+    def _kill(self) -> bool:
+        """Kill one worker; False if there is none to kill now."""
+        if not (candidates := self._candidates()):
+            return False
+        victim = self._random.choice(candidates)
+        try:
             os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            # The pool stopped it for a task that was late, and has reaped it since the look.
+            return False
+        self.victims.append(victim)
+        return True
 
     def _candidates(self) -> list[int]:
         """A worker that was never killed is neither a zombie nor anybody else by now."""
