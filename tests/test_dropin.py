@@ -242,6 +242,16 @@ def test_sixty_four_workers_work_at_once(tmp_path: Path) -> None:
         assert len(set(pool.starmap(meet, meetings, chunksize=1))) == 64
 
 
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+def test_a_new_interpreter_imports_what_the_standard_librarys_worker_imports(
+    start_method: str,
+) -> None:
+    """Tasks reach `multiprocessing.pool` by its package's name; what the parent needs costs nothing."""
+    with running(1, start_method) as pool:
+        ask = "__import__('sys').modules.keys() & {'multiprocessing.pool', 'millpond.pool'}"
+        assert pool.apply(eval, (ask,)) == {"multiprocessing.pool"}
+
+
 def test_the_default_context_is_the_one_that_is_set_when_the_pool_is_made() -> None:
     previous = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method("spawn", force=True)

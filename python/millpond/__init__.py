@@ -3,18 +3,25 @@
 ``from millpond import Pool`` in the place of ``from multiprocessing import Pool``.
 """
 
+from __future__ import annotations
+
 import sys
 
 if sys.platform != "linux" or sys.implementation.name != "cpython":
     raise ImportError("Millpond runs on Linux with CPython 3.11 or later")
 
+import importlib
 from multiprocessing import TimeoutError  # noqa: A004 - the name that callers catch
-from typing import TYPE_CHECKING, Any
 
-from millpond.pool import Pool
-from millpond.results import AsyncResult
-from millpond.sharing import Shared, share
-from millpond.stats import PartStats, Stats
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from millpond.errors import PoolTerminated, TaskTimeout, WorkerDied, WorkerMemoryError
+    from millpond.pool import Pool
+    from millpond.results import AsyncResult
+    from millpond.sharing import Shared, share
+    from millpond.stats import PartStats, Stats
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,17 +38,28 @@ __all__ = [
     "share",
 ]
 
-if TYPE_CHECKING:
-    from millpond.errors import PoolTerminated, TaskTimeout, WorkerDied, WorkerMemoryError
+_HOMES = {
+    "AsyncResult": "results",
+    "PartStats": "stats",
+    "Pool": "pool",
+    "PoolTerminated": "errors",
+    "Shared": "sharing",
+    "Stats": "stats",
+    "TaskTimeout": "errors",
+    "WorkerDied": "errors",
+    "WorkerMemoryError": "errors",
+    "share": "sharing",
+}
+"""The module of each name: it is imported when the name is asked for, so that a new interpreter which
+starts as a worker does not import what only the parent needs."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import the errors when they are asked for; the first pool does so at the latest."""
-    if name in ("PoolTerminated", "TaskTimeout", "WorkerDied", "WorkerMemoryError"):
-        from millpond import errors
-
-        return getattr(errors, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

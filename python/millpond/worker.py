@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from multiprocessing import context, process, queues, util
 from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError
-from typing import TYPE_CHECKING, Any
 
 from millpond import _native
 
+# That of the typing module would cost a new interpreter a third of its start as a worker.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = ["WorkerStart", "encode_error", "encode_unsendable", "spread", "work"]
 
