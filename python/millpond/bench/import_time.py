@@ -15,18 +15,23 @@ from millpond.demo.pools import PoolClass
 TIMED = """
 import time
 start_s = time.perf_counter()
-import {module}
+from {module} import {name}
 print(time.perf_counter() - start_s)
 """
-MODULES = {"concurrent.futures": "concurrent.futures.process", "ray": "ray.util.multiprocessing"}
-"""Where a peer's pool is not in its package's own module."""
+POOLS = {
+    "concurrent.futures": "ProcessPoolExecutor",
+    "loky": "ProcessPoolExecutor",
+    "mpire": "WorkerPool",
+    "joblib": "Parallel",
+}
+"""What a program imports of a peer; some packages import their parts when these are asked for."""
 
 
 class ImportTime(Workload):
     """The median of some fresh interpreters, in each of which the import is timed from within."""
 
     name = "import"
-    title = "import, median of {size} interpreters"
+    title = "import of the pool, median of {size} interpreters"
     sizes = (5,)
     sizes_quick = (3,)
     size_tiny = 1
@@ -35,13 +40,13 @@ class ImportTime(Workload):
 
     def run(self, pool_class: PoolClass) -> float:
         if issubclass(pool_class, Peer):
-            module = MODULES.get(pool_class.package, pool_class.package)
+            module, name = pool_class.package, POOLS[pool_class.package]
         else:
-            module = "multiprocessing.pool" if pool_class is Pool else "millpond"
+            module, name = "multiprocessing.pool" if pool_class is Pool else "millpond", "Pool"
         times_s = []
         for _ in range(self.size):
             ended = subprocess.run(
-                [sys.executable, "-c", TIMED.format(module=module)],
+                [sys.executable, "-c", TIMED.format(module=module, name=name)],
                 check=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
