@@ -12,7 +12,7 @@ NATIVE := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 RUST_TESTED := -p millpond-sys -p millpond-table -p millpond-engine -p testkit
 
 .PHONY: help build demo test test-rust test-python test-models lint bench bench-rust instructions \
-        instructions-reference verify test-address canaries soak fuzz clean
+        instructions-reference verify test-address test-threads canaries soak fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,7 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 verify: build $(VENV)/.tools ## The long forms of the models, of the composed test and of the proofs of reliability, and valgrind on the walker
 	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python
 	$(MAKE) test-address
+	$(MAKE) test-threads
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
 	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability'
@@ -91,6 +92,10 @@ verify: build $(VENV)/.tools ## The long forms of the models, of the composed te
 test-address: ## Table and engine under the address sanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address \
 	  cargo test --locked --target $$(rustc -vV | sed -n 's/^host: //p') -p millpond-table -p millpond-engine
+
+# Hostile memory has one thread, and random memory takes minutes of it.
+test-threads: ## Table and engine, with threads for workers, under the thread sanitizer
+	sh tools/thread_sanitizer.sh -p millpond-table -p millpond-engine -- --skip hostile
 
 canaries: build $(VENV)/.tools ## A bug for each tier of tests, which that tier must find
 	sh tools/canaries.sh $(CURDIR)/$(BIN)/python

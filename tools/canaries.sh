@@ -5,6 +5,7 @@
 # is the list of them. Each tier must pass without its bug, and fail with it.
 #
 #   name                 bug                                               tier that must find it
+#   unreleased-result    a result is handed on without its bytes           thread sanitizer
 #   late-refill          dispatch goes on when all is claimed, not half    unit tests
 #   silent-dismissal     a worker that sleeps is not woken to leave        small worlds
 #   unfenced-bell        no fence between completion and the parent's bell loom
@@ -40,7 +41,7 @@ check() {
     elif sh -c "$3" >"$log.bug" 2>&1; then
         echo "$1: $2 has NOT found the bug; see $log.bug"
         failed=1
-    elif ! grep -Eq '^test result: FAILED|^FAILED |^[0-9]+ failed' "$log.bug"; then
+    elif ! grep -Eq '^test result: FAILED|^FAILED |^[0-9]+ failed|^SUMMARY: ThreadSanitizer: ' "$log.bug"; then
         echo "$1: $2 did not come to a verdict; see $log.bug"
         failed=1
     else
@@ -67,6 +68,9 @@ rust silent-dismissal "small worlds" "" "-p millpond-table --test main small_wor
 rust trusted-link "hostile memory" "" "-p millpond-table --test main hostile"
 rust unfenced-bell "loom" "--cfg loom" "-p millpond-table --release --test loom completion"
 rust blind-sleep "shuttle" "--cfg shuttle" "-p millpond-table --release --test shuttle random"
+threads="sh tools/thread_sanitizer.sh -p millpond-table --test main threads"
+wrapper=$(sh tools/with_cfg.sh unreleased-result 'canary="unreleased-result"')
+check unreleased-result "thread sanitizer" "RUSTC_WORKSPACE_WRAPPER=$wrapper $threads" "$threads"
 python lost-is-done "kill storm" "tests/reliability/test_kill_storm.py"
 kill_point="$python -m pytest -q tests/reliability/test_kill_points.py -k worker.begin.begun"
 # This one builds its module itself.

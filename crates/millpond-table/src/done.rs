@@ -23,15 +23,18 @@ impl Table<'_> {
         }
         kill_point!("worker.complete.done");
         let mut top = self.control.done.load(Ordering::Relaxed);
+        // SYNC: done. Release pairs with the Acquire of `take_done`: who takes the stack sees this
+        // slot's word, payload and link, and by the release sequence those below.
+        let order = Ordering::Release;
+        #[cfg(canary = "unreleased-result")]
+        let order = Ordering::Relaxed;
         loop {
             slot.next.store(top, Ordering::Relaxed);
             kill_point!("worker.complete.linked");
-            // SYNC: done. Release pairs with the Acquire of `take_done`: who takes the stack sees
-            // this slot's word, payload and link, and by the release sequence those below.
             match self.control.done.compare_exchange_weak(
                 top,
                 slot_index + 1,
-                Ordering::Release,
+                order,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => break,

@@ -221,9 +221,10 @@ impl Slot {
     fn exchange(&self, from: SlotWord, to: SlotWord) -> bool {
         // SYNC: word. Release hands on what was written before, as in `fill`; Acquire sees what the
         // last holder has written.
-        self.word
-            .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        let order = Ordering::AcqRel;
+        #[cfg(canary = "unreleased-result")]
+        let order = Ordering::Acquire;
+        self.word.compare_exchange(from.bits(), to.bits(), order, Ordering::Relaxed).is_ok()
     }
 
     /// Parent: gives a dead worker's task back, unbegun; false if the word has changed.

@@ -1,6 +1,7 @@
 //! The table's promises without a model checker: small worlds to the last, and hostile memory.
 //!
-//! `loom.rs` and `shuttle.rs` beside this file have the promises that need more than one thread.
+//! `loom.rs` and `shuttle.rs` beside this file have the promises that need more than one thread, but for
+//! those of plain bytes.
 #![cfg(not(any(loom, shuttle)))]
 
 #[path = "promises/dead_wakers.rs"]
@@ -11,6 +12,8 @@ mod hostile;
 mod small_model;
 #[path = "promises/small_worlds.rs"]
 mod small_worlds;
+#[path = "promises/threads.rs"]
+mod threads;
 
 /// Every file of promises is part of this binary.
 #[test]
