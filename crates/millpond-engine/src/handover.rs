@@ -37,6 +37,8 @@ pub struct HandOver {
     pub range_small_len: u64,
     /// Bytes of touched memory that the worker keeps for reuse.
     pub warm_len_max: u64,
+    /// Whether who waits spins first: whether there is more than one CPU.
+    pub spins: bool,
 }
 
 impl<T> Shared<T> {
@@ -60,6 +62,7 @@ impl<T> Shared<T> {
             range_len: self.sizes.range_len,
             range_small_len: self.sizes.range_small_len,
             warm_len_max: self.sizes.warm_len_max,
+            spins: self.spins(),
         }
     }
 }

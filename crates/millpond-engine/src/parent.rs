@@ -53,13 +53,17 @@ pub(crate) struct Shared<T> {
     /// News for the leader other than completions: a kick, or lost tasks.
     pub(crate) news: AtomicBool,
     pub(crate) keeper: Keeper,
-    pub(crate) spins: bool,
     pub(crate) cpu_count: usize,
 }
 
 impl<T> Shared<T> {
     pub(crate) fn table(&self) -> Table<'_> {
         self.shared_table.table()
+    }
+
+    /// Tells whether who waits spins before it sleeps: on a single CPU nobody would act meanwhile.
+    pub(crate) fn spins(&self) -> bool {
+        self.cpu_count > 1
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -138,7 +142,6 @@ impl<T: Send + 'static> Engine<T> {
             ending: AtomicBool::new(false),
             news: AtomicBool::new(false),
             keeper: Keeper::default(),
-            spins: millpond_sys::limits::usable_cpus() > 1,
             cpu_count: millpond_sys::limits::usable_cpus(),
         };
         shared.poller.add(shared.control.as_fd(), supervisor::CONTROL)?;

@@ -73,7 +73,7 @@ impl<T: Send + 'static> Engine<T> {
     pub fn rest(&self, timeout: Option<Duration>) -> Rest {
         let table = self.shared.table();
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        if self.shared.spins {
+        if self.shared.spins() {
             let start = Instant::now();
             loop {
                 for _ in 0..SPIN_LOOKS {

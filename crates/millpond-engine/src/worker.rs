@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use millpond_sys::futex::{self, Wait};
-use millpond_sys::{clock, limits, pidfd, process, signals};
+use millpond_sys::{clock, pidfd, process, signals};
 use millpond_table::{Block, INLINE_LEN, Layout, Owner, Payload, Seat, SeatState, StoreId, Table};
 
 use crate::buffers::Lendings;
@@ -103,7 +103,7 @@ impl Worker {
             range_start: hand_over.range_start,
             unread: VecDeque::new(),
             sweep_at: 16,
-            spins: limits::usable_cpus() > 1,
+            spins: hand_over.spins,
         })
     }
 

@@ -103,7 +103,7 @@ impl Engine {
         let mut encoder = Encoder::default();
         let native = job.get();
         let Some(live) = self.live() else { return Ok(Dispatched::NoRoom as u32) };
-        let is_measured = native.is_measured();
+        let (kind, is_measured) = (native.kind(), native.is_measured());
         let item_count = Cell::new(1);
         let limits = native.limits();
         let out = Out { py, engine: self, live: &live, job, limits, is_measured, item_count };
@@ -120,7 +120,7 @@ impl Engine {
                     raised: false,
                 },
                 Draw::Item { func, item } => {
-                    Drawn { func, second: item, kwds: None, kind: native.kind, raised: false }
+                    Drawn { func, second: item, kwds: None, kind, raised: false }
                 }
                 Draw::Raise { error } => Drawn {
                     func: names.reraise.clone_ref(py),

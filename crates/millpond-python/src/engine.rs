@@ -80,6 +80,7 @@ impl Engine {
             given.range_len,
             given.range_small_len,
             given.warm_len_max,
+            u64::from(given.spins),
         ];
         Ok((given.incarnation.0, fds, numbers))
     }

@@ -50,7 +50,6 @@ pub(crate) const HAS_INDICES: u32 = 0x400;
 /// One call of the API.
 #[pyclass(frozen, module = "millpond._native")]
 pub(crate) struct Job {
-    pub(crate) kind: TaskKind,
     inner: Mutex<Inner>,
 }
 
@@ -80,7 +79,12 @@ impl Job {
     }
 
     fn new(kind: TaskKind, source: Source, back: Back) -> Self {
-        Self { kind, inner: Mutex::new(Inner::new(source, back)) }
+        Self { inner: Mutex::new(Inner::new(kind, source, back)) }
+    }
+
+    /// Returns how its tasks are run.
+    pub(crate) fn kind(&self) -> TaskKind {
+        self.lock().kind
     }
 
     /// Takes one task's end. What must be dropped where Python may run is dropped at the return.

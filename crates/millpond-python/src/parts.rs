@@ -6,6 +6,7 @@
 //! * [`Plan`] is what one dispatch names; it is made by [`Parts::plan`] in `make.rs`.
 //! * [`PartHook`] is the pickler's hook that names the parts.
 
+mod cache;
 mod flat;
 mod hook;
 mod kept;

@@ -18,6 +18,11 @@ use crate::items::{Items, is_atom, is_memoized};
 /// Positions by address.
 pub(crate) type Positions = HashMap<usize, u32, BuildHasherDefault<AddressHasher>>;
 
+/// Returns the addresses of the first item and the last, or 0.
+pub(crate) fn ends(items: &[*mut ffi::PyObject]) -> [usize; 2] {
+    [items.first(), items.last()].map(|item| item.map_or(0, |item| item.addr()))
+}
+
 /// References to the atoms of a list or tuple, in order.
 pub(crate) struct SavedAtoms(Vec<*mut ffi::PyObject>);
 
@@ -48,6 +53,11 @@ impl SavedAtoms {
     pub(crate) fn get<'py>(&self, py: Python<'py>, index: usize) -> Option<Bound<'py, PyAny>> {
         // SAFETY: a saved atom is a live object.
         self.0.get(index).map(|&atom| unsafe { Bound::from_borrowed_ptr(py, atom) })
+    }
+
+    /// Returns the addresses of the first atom and the last, or 0.
+    pub(crate) fn ends(&self) -> [usize; 2] {
+        ends(&self.0)
     }
 
     /// Returns the number of atoms.

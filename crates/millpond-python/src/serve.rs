@@ -82,10 +82,11 @@ fn hand_over(descriptors: &[i32], numbers: &[u64]) -> PyResult<HandOver> {
             range_len,
             range_small_len,
             warm_len_max,
+            spins,
         ],
     ) = (descriptors, numbers)
     else {
-        return Err(PyRuntimeError::new_err("a worker is handed 4 descriptors and 8 numbers"));
+        return Err(PyRuntimeError::new_err("a worker is handed 4 descriptors and 9 numbers"));
     };
     Ok(HandOver {
         incarnation: Incarnation(0),
@@ -101,6 +102,7 @@ fn hand_over(descriptors: &[i32], numbers: &[u64]) -> PyResult<HandOver> {
         range_len,
         range_small_len,
         warm_len_max,
+        spins: spins != 0,
     })
 }
 

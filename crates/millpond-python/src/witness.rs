@@ -27,7 +27,27 @@ pub(crate) enum Witness {
     Tracked { start: usize, len: usize, tracked: Tracked, head: SavedAtoms, tail: SavedAtoms },
 }
 
+/// By what a flat list or tuple is found again: its length, and two addresses. It proves nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct FlatKey(usize, [usize; 2]);
+
+impl FlatKey {
+    /// Returns the keys that items may have: saved, and tracked.
+    pub(crate) fn of(items: &Items<'_>) -> [Self; 2] {
+        let array = items.as_slice();
+        [Self(array.len(), saved::ends(array)), Self(array.len(), [array.as_ptr().addr(); 2])]
+    }
+}
+
 impl Witness {
+    /// Returns what [`FlatKey::of`] gives for the items, among others.
+    pub(crate) fn key(&self) -> FlatKey {
+        match self {
+            Self::Saved(saved) => FlatKey(saved.len(), saved.ends()),
+            Self::Tracked { start, len, .. } => FlatKey(*len, [*start; 2]),
+        }
+    }
+
     /// Begins to track the array of numbers of `items`, if it is long enough and the kernel can.
     /// What is read after this call is what is proved; so call it before.
     pub(crate) fn track(tracking: &Tracking, items: &Items<'_>) -> Option<Self> {

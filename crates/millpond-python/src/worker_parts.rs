@@ -64,6 +64,8 @@ pub(crate) struct WorkerDesk {
 pub(crate) struct Inner {
     pub(crate) worker: Worker,
     copies: HashMap<CopyId, Copy>,
+    /// Those that the task has used, each at least once.
+    used: Vec<CopyId>,
     buffers: Leases,
     tracking: Tracking,
     /// Whether the task names objects by their numbers in pickle's memo.
@@ -75,6 +77,7 @@ impl WorkerDesk {
         let inner = Inner {
             worker,
             copies: HashMap::new(),
+            used: Vec::new(),
             buffers: Leases::default(),
             tracking: Tracking::default(),
             wants_memo: false,
@@ -137,6 +140,29 @@ impl WorkerDesk {
     }
 }
 
+impl Copy {
+    /// Proves that nothing has changed in the copy since it was loaded, and that nobody else refers to
+    /// anything in it.
+    fn is_as_loaded(&self, py: Python<'_>) -> bool {
+        let live = self.live.bind(py);
+        // SAFETY: the object is alive and the GIL is held.
+        let is_ours_alone = unsafe { ffi::Py_REFCNT(live.as_ptr()) } == 1;
+        match &self.evidence {
+            Evidence::None | Evidence::Shared => false,
+            Evidence::Flat { witness, allocated } => {
+                is_ours_alone
+                    && Items::of(live)
+                        .is_some_and(|items| items.allocated == *allocated && witness.holds(&items))
+            }
+            Evidence::Graph(proof) => {
+                let roots = roots_of(live);
+                let roots: Vec<_> = roots.iter().collect();
+                is_ours_alone && proof.holds(py, &roots)
+            }
+        }
+    }
+}
+
 type Live<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyDict>>);
 
 impl WorkerDesk {
@@ -191,6 +217,7 @@ impl WorkerDesk {
             idle_s: 0,
         };
         let replaced = inner.copies.insert(id, copy);
+        inner.used.push(id);
         inner.worker.count(LOADED, 1);
         inner.worker.count_part(id.0, counted::LOADED, 1);
         inner.worker.count_part(id.0, counted::LOADED_NS, elapsed_ns(begin));
@@ -239,7 +266,10 @@ impl Inner {
             // unpickling would find what is there.
             return None;
         }
-        copy.is_used = true;
+        if !copy.is_used {
+            copy.is_used = true;
+            self.used.push(id);
+        }
         copy.idle_s = 0;
         let memo = copy.memo.as_ref().map(|memo| memo.bind(py).clone());
         Some((copy.live.bind(py).clone(), memo))
@@ -305,50 +335,32 @@ impl Inner {
         let _still = NoCollection::begin(py);
         let mut changed = Vec::new();
         let worker = &self.worker;
-        self.copies.retain(|(id, _), copy| {
-            if !copy.is_used {
-                return true;
-            }
+        for id in self.used.drain(..) {
+            // It may have been loaded anew since, and stand here twice.
+            let Some(copy) = self.copies.get_mut(&id).filter(|copy| copy.is_used) else { continue };
             copy.is_used = false;
             if matches!(copy.evidence, Evidence::Shared) {
-                return true;
+                continue;
             }
             let begin = Instant::now();
-            let live = copy.live.bind(py);
-            // SAFETY: the object is alive and the GIL is held.
-            let is_ours_alone = unsafe { ffi::Py_REFCNT(live.as_ptr()) } == 1;
-            let is_same = match &copy.evidence {
-                Evidence::None | Evidence::Shared => false,
-                Evidence::Flat { witness, allocated } => {
-                    is_ours_alone
-                        && Items::of(live).is_some_and(|items| {
-                            items.allocated == *allocated && witness.holds(&items)
-                        })
-                }
-                Evidence::Graph(proof) => {
-                    let roots = roots_of(live);
-                    let roots: Vec<_> = roots.iter().collect();
-                    is_ours_alone && proof.holds(py, &roots)
-                }
-            };
+            let is_same = copy.is_as_loaded(py);
             if !matches!(copy.evidence, Evidence::None) {
                 worker.count(VERIFIED, 1);
                 worker.count(CHANGED, u64::from(!is_same));
-                worker.count_part(*id, counted::PROVED, 1);
-                worker.count_part(*id, counted::PROVED_NS, elapsed_ns(begin));
-                worker.count_part(*id, counted::CHANGED, u64::from(!is_same));
+                worker.count_part(id.0, counted::PROVED, 1);
+                worker.count_part(id.0, counted::PROVED_NS, elapsed_ns(begin));
+                worker.count_part(id.0, counted::CHANGED, u64::from(!is_same));
             }
-            if !is_same {
-                changed.push(copy.live.clone_ref(py));
-                changed.extend(copy.memo.take().map(Py::into_any));
+            if !is_same && let Some(copy) = self.copies.remove(&id) {
+                changed.push(copy.live);
+                changed.extend(copy.memo.map(Py::into_any));
             }
-            is_same
-        });
+        }
         changed
     }
 
     pub(crate) fn has_used_copies(&self) -> bool {
-        self.buffers.has_used() || self.copies.values().any(|copy| copy.is_used)
+        self.buffers.has_used() || !self.used.is_empty()
     }
 
     /// Takes out the copies whose part is gone, and, after an idle second, those that were not used

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::Told;
 use super::back::{Back, Chunks};
 use super::jobs::NOWHERE;
 use super::limits::Limits;
 use super::source::Source;
+use super::{TaskKind, Told};
 use millpond_engine::ChunkSizes;
 
 /// What changes of a job.
 pub(crate) struct Inner {
+    /// Stands here for its size: a million jobs may wait.
+    pub(super) kind: TaskKind,
     pub(crate) source: Source,
     /// Index of the next task to be published.
     pub(crate) next_index: u64,
@@ -38,8 +40,9 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn new(source: Source, back: Back) -> Self {
+    pub(super) fn new(kind: TaskKind, source: Source, back: Back) -> Self {
         Self {
+            kind,
             source,
             next_index: 0,
             measured: None,

@@ -1,23 +1,19 @@
-//! The parts that are kept for a next dispatch.
+//! What is remembered from one dispatch to the next: parts, and addresses.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::prelude::*;
 
+use super::cache::Cache;
 use super::part::{Evidence, Part};
 use super::record::Records;
 use super::search::Seen;
 use crate::deliver::Ticket;
+use crate::items::Items;
 use crate::witness::Tracking;
-
-/// How long a saved part may lie unused: what it holds are the user's atoms.
-const UNUSED_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// The most parts that are kept for a next dispatch.
-const PART_COUNT_MAX: usize = 32;
 
 /// Of how many objects it is remembered that they were seen.
 const SEEN_COUNT_MAX: usize = 256;
@@ -29,9 +25,9 @@ const RETRY_EVERY: u32 = 16;
 
 pub(super) type Engine = millpond_engine::Engine<Ticket>;
 
-/// The parts that are kept, and what was done for them.
+/// The parts that are kept, and what was done for them and others.
 pub(crate) struct Parts {
-    kept: Mutex<Vec<Arc<Part>>>,
+    kept: Mutex<Cache>,
     /// Addresses of heavy arguments that were sent once. That one of them comes again makes it likely
     /// that it will go on coming; it proves nothing.
     seen: Mutex<VecDeque<usize>>,
@@ -97,7 +93,7 @@ impl Parts {
 
     /// Tells what is remembered of an address.
     pub(crate) fn seen(&self, address: usize) -> Seen {
-        if lock(&self.kept).iter().any(|part| part.roots.contains(&address)) {
+        if lock(&self.kept).has_root(address) {
             Seen::Part
         } else if lock(&self.opaque).contains(&address) {
             Seen::Opaque
@@ -127,17 +123,7 @@ impl Parts {
     ) -> Option<(Arc<Part>, Vec<&'a Bound<'py, PyAny>>)> {
         let py = root.py();
         let address = root.as_ptr().addr();
-        let mut candidates: Vec<Arc<Part>> = lock(&self.kept).clone();
-        // A flat part is known by its items, wherever its list lies now.
-        candidates.retain(|part| {
-            part.roots.contains(&address) || matches!(part.evidence, Evidence::Flat { .. })
-        });
-        // Of parts that are here the one with the most roots comes first: it holds what the others
-        // share, which stored apart would arrive as two.
-        candidates.sort_by_key(|part| {
-            let is_elsewhere = !part.roots.contains(&address);
-            (is_elsewhere, std::cmp::Reverse(part.roots.len()))
-        });
+        let candidates = lock(&self.kept).candidates(address, Items::of(root).as_ref());
         for part in candidates {
             let begin = Instant::now();
             let is_here = part.roots.contains(&address);
@@ -155,7 +141,7 @@ impl Parts {
                 let counts = &part.record.counts;
                 super::record::count(&counts.verified, &counts.verified_ns, begin);
                 self.verified.fetch_add(1, Ordering::Relaxed);
-                part.touch();
+                lock(&self.kept).touch(&part);
                 lock(&self.changed).retain(|(known, _)| *known != address);
                 return Some((part, roots));
             }
@@ -196,11 +182,7 @@ impl Parts {
     }
 
     fn forget(&self, engine: &Engine, part: &Arc<Part>) {
-        let mut kept = lock(&self.kept);
-        let at = kept.iter().position(|known| Arc::ptr_eq(known, part));
-        let forgotten = at.map(|at| kept.remove(at));
-        drop(kept);
-        if let Some(part) = forgotten {
+        if lock(&self.kept).remove(part) {
             engine.let_go(part.id);
         }
     }
@@ -208,26 +190,10 @@ impl Parts {
     /// Keeps a part that is held for it.
     pub(super) fn keep(&self, engine: &Engine, part: Arc<Part>) {
         let mut kept = lock(&self.kept);
-        kept.push(part);
-        let mut surplus = Vec::new();
-        // Lists that have died cannot tell; so what was not used for a while goes with each newcomer.
-        let now = Instant::now();
-        let mut at = 0;
-        while at < kept.len() {
-            if kept[at].unused_for(now) >= UNUSED_TIME_MAX {
-                surplus.push(kept.remove(at));
-            } else {
-                at += 1;
-            }
-        }
-        let len = |kept: &[Arc<Part>]| kept.iter().map(|part| part.held_len()).sum::<u64>();
-        while kept.len() > PART_COUNT_MAX || (kept.len() > 1 && len(&kept) > self.kept_len_max) {
-            surplus.push(kept.remove(0));
-        }
+        kept.insert(part);
+        let evicted = kept.evict(self.kept_len_max);
         drop(kept);
-        for part in surplus {
-            engine.let_go(part.id);
-        }
+        evicted.iter().for_each(|part| engine.let_go(part.id));
     }
 
     /// Tells whether any part is kept.
@@ -235,18 +201,13 @@ impl Parts {
         !lock(&self.kept).is_empty()
     }
 
-    /// Lets parts go that have not been used for a second. Returns whether any are kept.
+    /// Lets parts go that have not been used for a second, or all. Returns whether any are kept.
     pub(crate) fn expire(&self, engine: &Engine, all: bool) -> bool {
-        let now = Instant::now();
-        let is_old = |part: &Arc<Part>| all || part.unused_for(now) >= UNUSED_TIME_MAX;
         let mut kept = lock(&self.kept);
-        let (old, rest): (Vec<_>, Vec<_>) = kept.drain(..).partition(is_old);
-        *kept = rest;
+        let expired = if all { kept.clear() } else { kept.expire() };
         let any_left = !kept.is_empty();
         drop(kept);
-        for part in old {
-            engine.let_go(part.id);
-        }
+        expired.iter().for_each(|part| engine.let_go(part.id));
         any_left
     }
 }

@@ -2,8 +2,7 @@
 //! stored.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
 
 use millpond_engine::StoreId;
 use pyo3::prelude::*;
@@ -28,7 +27,6 @@ pub(crate) struct Part {
     pub(super) counted_len: u64,
     pub(super) stored_len: u64,
     pub(super) record: Arc<Record>,
-    last_used: Mutex<Instant>,
 }
 
 /// What proves a part unchanged, and what in it has an identity.
@@ -50,8 +48,7 @@ impl Part {
         stored_len: u64,
         record: Arc<Record>,
     ) -> Self {
-        let last_used = Mutex::new(Instant::now());
-        Self { roots, evidence, id, counted_len, stored_len, record, last_used }
+        Self { roots, evidence, id, counted_len, stored_len, record }
     }
 
     /// Proves that these are the roots that were stored, in their order.
@@ -111,15 +108,5 @@ impl Part {
             Evidence::Graph { proof, .. } => proof.word_count() / 6 + proof.atom_count(),
         };
         self.stored_len + atoms as u64 * ATOM_LEN
-    }
-
-    pub(super) fn touch(&self) {
-        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    pub(super) fn unused_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(
-            *self.last_used.lock().unwrap_or_else(PoisonError::into_inner),
-        )
     }
 }
