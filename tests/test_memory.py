@@ -79,3 +79,38 @@ def test_what_lies_unused_is_let_go_without_another_call() -> None:
         # The watchdog ends what never is so.
         while pool.stats()["stored_bytes"]:
             time.sleep(0)
+
+
+def ends(data: list[int], at: int) -> tuple[int, int, int]:
+    return data[at], data[-1], len(data)
+
+
+def test_each_of_many_callables_that_take_turns_is_sent_twice_at_most() -> None:
+    with running(2) as pool:
+        functions = [functools.partial(ends, list(range(x, x + 3000))) for x in range(300)]
+        for at in range(4):
+            for x, function in enumerate(functions):
+                assert pool.apply(function, (at,)) == (x + at, x + 2999, 3000)
+        # The first time nobody knows that it comes again.
+        assert pool.stats()["heavy_parts_pickled"] <= 600
+
+
+def test_what_changes_between_its_turns_arrives_changed() -> None:
+    with running(2) as pool:
+        functions = [functools.partial(ends, list(range(x, x + 3000))) for x in range(100)]
+        for turn in range(4):
+            for x, function in enumerate(functions):
+                if (x + turn) % 3 == 0:
+                    function.args[0][0] = -turn
+                    function.args[0].append(turn)
+                assert pool.apply(function, (0,)) == ends(function.args[0], 0)
+
+
+def test_of_callables_that_come_once_few_are_kept() -> None:
+    with running(1) as pool:
+        functions = [functools.partial(ends, list(range(x, x + 3000))) for x in range(600)]
+        for x, function in enumerate(functions):
+            assert pool.apply(function, (1,)) == (x + 1, x + 2999, 3000)
+        stats = pool.stats()
+        assert stats["heavy_parts_pickled"] == 600
+        assert stats["stored_bytes"] < stats["heavy_bytes_pickled"] / 6
