@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from multiprocessing import context, process, queues, util
 from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError
 
@@ -152,12 +153,27 @@ def _dumps(value: object) -> bytes:
     return bytes(queues._ForkingPickler.dumps(value))  # type: ignore[attr-defined]
 
 
+def hush() -> None:
+    """Let no further Ctrl-C raise in this process, which one has ended: each would print a traceback
+    from wherever it found the process at its end. What users have installed stays.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Not SIG_IGN, which a program that an exit handler starts would inherit, and about which Python
+        # says a word if a signal is pending.
+        signal.signal(signal.SIGINT, _no_more)
+
+
+def _no_more(_signum: int, _frame: object) -> None:
+    pass
+
+
 class _Helpers:
     """What the native loop calls."""
 
     encode_error = staticmethod(encode_error)
     encode_unsendable = staticmethod(encode_unsendable)
     spread = staticmethod(spread)
+    hush = staticmethod(hush)
 
 
 _helpers = _Helpers()

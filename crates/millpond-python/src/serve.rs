@@ -24,6 +24,8 @@ struct Helpers<'py> {
     encode_unsendable: Bound<'py, PyAny>,
     /// `spread(func, args, kwds)`, which calls with whatever `*` and `**` take.
     spread: Bound<'py, PyAny>,
+    /// `hush()`: what else comes of Ctrl-C raises no more.
+    hush: Bound<'py, PyAny>,
 }
 
 /// Takes a seat, runs the initializer, then tasks, until the pool ends, the task limit is reached,
@@ -46,6 +48,7 @@ pub(crate) fn serve(
         encode_error: helpers.getattr("encode_error")?,
         encode_unsendable: helpers.getattr("encode_unsendable")?,
         spread: helpers.getattr("spread")?,
+        hush: helpers.getattr("hush")?,
     };
     let desk = Bound::new(py, WorkerDesk::new(worker))?;
     worker_parts::set_current(&desk);
@@ -64,10 +67,20 @@ pub(crate) fn serve(
             inner.worker.retire();
             Ok(true)
         }
-        // Ctrl-C reaches the workers too; the parent tells the user of it, once.
-        Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(false),
+        // Ctrl-C reaches the workers too; the parent tells the user of it, once. A key that is held down
+        // interrupts what follows as well, this call included.
+        Err(error) if is_interrupt(py, &error) => loop {
+            match helpers.hush.call0() {
+                Err(error) if is_interrupt(py, &error) => {}
+                hushed => break hushed.map(|_| false),
+            }
+        },
         Err(error) => Err(error),
     }
+}
+
+fn is_interrupt(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 fn hand_over(descriptors: &[i32], numbers: &[u64]) -> PyResult<HandOver> {
