@@ -133,3 +133,23 @@ def test_a_waiting_thread_is_woken_by_a_result_that_another_thread_takes(tmp_pat
         Path(first).touch()
         waiters[0].join()
     assert got == [second, first]
+
+
+def test_a_callback_may_wait_for_what_would_be_told_after_it() -> None:
+    """Results behind it are delivered from within it, callbacks of theirs included."""
+    told: list[object] = []
+    with running(2) as pool:
+
+        def wait_for_another(value: int) -> None:
+            inner = pool.apply_async(square, (value + 1,), callback=told.append)
+            told.append(("inner", inner.get()))
+            told.append(("map", pool.map(square, range(3))))
+            told.append(("imap", list(pool.imap(square, iter(range(3))))))
+
+        outer = pool.apply_async(square, (2,), callback=wait_for_another)
+        behind = pool.map_async(square, range(5), callback=told.append)
+        assert outer.get() == 4
+        assert behind.get() == [0, 1, 4, 9, 16]
+    assert [0, 1, 4, 9, 16] in told
+    told.remove([0, 1, 4, 9, 16])
+    assert told == [25, ("inner", 25), ("map", [0, 1, 4]), ("imap", [0, 1, 4])]

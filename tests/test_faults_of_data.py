@@ -63,6 +63,18 @@ def return_refusing(_: int) -> object:
     return CannotPickle()
 
 
+class NeitherPickledNorShown:
+    def __reduce__(self) -> NoReturn:
+        raise Refusal("pickle")
+
+    def __repr__(self) -> str:
+        raise Refusal("repr")
+
+
+def return_neither(_: int) -> object:
+    return NeitherPickledNorShown()
+
+
 def return_not_loadable(_: int) -> object:
     return CannotUnpickle()
 
@@ -109,6 +121,7 @@ CELLS: dict[str, tuple[Any, Any, type[BaseException]]] = {
         Refusal,
     ),
     "result that does not unpickle": (return_not_loadable, 1, Refusal),
+    "result that can neither be pickled nor shown": (return_neither, 1, MaybeEncodingError),
     "exception that does not pickle": (
         raise_unpicklable,
         1,
@@ -141,6 +154,13 @@ def test_the_same_under_spawn_and_forkserver(cell: str, start_method: str) -> No
         with pytest.raises(error):
             WAYS["apply"](pool, function, argument)
         assert pool.apply(square, (3,)) == 9
+
+
+def test_a_result_that_can_neither_be_pickled_nor_shown_is_told_in_words() -> None:
+    with running(1) as pool, pytest.raises(MaybeEncodingError) as raised:
+        pool.apply(return_neither, (1,))
+    assert raised.value.exc == repr(Refusal("pickle"))
+    assert "NeitherPickledNorShown whose repr raised Refusal('repr')" in raised.value.value
 
 
 def test_exit_and_interrupt_keep_their_arguments_and_tell_where_they_were_raised() -> None:

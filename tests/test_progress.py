@@ -132,6 +132,53 @@ def test_an_arguments_reduce_may_submit() -> None:
             submitted.clear()
 
 
+class WaitsWhenPickled:
+    """Its `__reduce__` waits for an answer of the pool that is just pickling it."""
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    def __reduce__(self) -> tuple[Callable[[int], int], tuple[int]]:
+        assert current is not None
+        whole = current.map(square, range(self.x))
+        return int, (current.apply(square, (self.x,)) + len(whole),)
+
+
+def polled(result: Any) -> Any:
+    """A result that nobody waits for, so that the keeper dispatches."""
+    wait_until(result.ready, "the result")
+    return result.get()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda pool, given: [pool.apply(identity, (item,)) for item in given],
+        lambda pool, given: pool.map(identity, given),
+        lambda pool, given: pool.map(identity, iter(given), 1),
+        lambda pool, given: list(pool.imap(identity, given)),
+        lambda pool, given: list(pool.imap(identity, iter(given))),
+        lambda pool, given: sorted(pool.imap_unordered(identity, iter(given), 3)),
+        lambda pool, given: list(pool.imap(identity, iter(given), 1, 2)),
+        lambda pool, given: polled(pool.map_async(identity, given, 1)),
+        lambda pool, given: polled(pool.map_async(identity, iter(given))),
+    ],
+)
+def test_an_arguments_reduce_may_wait_for_the_pool_that_pickles_it(
+    way: Callable[[millpond.Pool, list[WaitsWhenPickled]], list[int]],
+) -> None:
+    """Whichever thread pickles it: a caller, a feeder while a caller leads, the keeper."""
+    global current
+    with running(2) as pool:
+        current = pool
+        try:
+            assert way(pool, [WaitsWhenPickled(x) for x in range(20)]) == [
+                x * x + x for x in range(20)
+            ]
+        finally:
+            current = None
+
+
 @pytest.mark.parametrize("call", ["apply", "apply_async", "map", "imap"])
 def test_an_iterable_may_use_the_pool_that_draws_it(call: str) -> None:
     """`apply_async` works in the standard library; what waits for its answer hangs there."""

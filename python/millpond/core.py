@@ -12,6 +12,7 @@ Neither role is waited for: who does not get it knows that its holder looks once
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import threading
@@ -95,6 +96,8 @@ class Core:
         self._waiting: list[int] = []
         self._dispatching = threading.Lock()
         self._dispatcher: int | None = None
+        #: What wakes the dispatcher where code of the user's, run by its pickling, waits for the pool.
+        self._waiting_dispatcher: threading.Lock | None = None
         self._again = False
         self._recheck = False
         self._stalled = False
@@ -180,6 +183,9 @@ class Core:
             finally:
                 self._dispatcher = None
                 self._dispatching.release()
+        if self._again and (lock := self._waiting_dispatcher) is not None:
+            with contextlib.suppress(RuntimeError):  # somebody else has woken it
+                lock.release()
         self._announce()
 
     def _announce(self) -> None:
@@ -344,9 +350,17 @@ class Core:
         native.add_waiter(lock)
         self._followers.append(lock)
         goes_on = False
+        is_dispatcher, outer = self._dispatcher == threading.get_ident(), self._waiting_dispatcher
         try:
             # News, or the leader's leaving, before the lock was listed would not release it.
-            if self.backlog:
+            if is_dispatcher:
+                # Code of the user's, run by this thread's own pickling, waits: meanwhile nobody else
+                # can dispatch, and who would wakes this thread.
+                self._waiting_dispatcher = lock
+                self.refill()
+                if self._recheck:
+                    left_s = STUCK_TIME_S if left_s is None else min(left_s, STUCK_TIME_S)
+            elif self.backlog:
                 # The leader may rest while this thread's job waits behind this thread's own iterable.
                 self.engine.kick()
             is_awake = True
@@ -354,6 +368,8 @@ class Core:
                 is_awake = lock.acquire(timeout=-1 if left_s is None else left_s)
             goes_on = is_awake and not is_ready()
         finally:
+            if is_dispatcher:
+                self._waiting_dispatcher = outer
             native.remove_waiter(lock)
             if lock in self._followers:
                 self._followers.remove(lock)
