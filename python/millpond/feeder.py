@@ -109,7 +109,9 @@ class Feeder:
                 else:
                     item = next(iterator, _END)
                     is_last = item is _END
-            except Exception as error:
+            except BaseException as error:
+                # SystemExit and its like too: it ends this thread's iterable, and nothing else would
+                # ever tell its job.
                 job.offer_error(error)
                 is_last = False
                 iterator = iter(())

@@ -166,8 +166,8 @@ pub(crate) fn memory_view<'py>(
     }
 }
 
-/// Turns a task's end into (success, value or error). The second part is an error that is not an
-/// `Exception`, such as a signal handler's, which must go on after the task has been told of it.
+/// Turns a task's end into (success, value or error). The third part is an error that may be
+/// a signal handler's, which must go on after the task has been told of it.
 pub(crate) fn read_outcome(
     py: Python<'_>,
     live: &Arc<Live>,
@@ -225,7 +225,7 @@ pub(crate) fn read_outcome(
         }
         Outcome::Withdrawn => return described(describe(0, "cancelled", 0)),
     };
-    let goes_on = (!error.is_instance_of::<PyException>(py)).then(|| error.clone_ref(py));
+    let goes_on = errors::may_be_a_signals(py, &error).then(|| error.clone_ref(py));
     (false, error.into_value(py).into_any(), goes_on)
 }
 
@@ -234,7 +234,7 @@ fn described(error: PyResult<Bound<'_, PyAny>>) -> (bool, Py<PyAny>, Option<PyEr
     match error {
         Ok(error) => (false, error.unbind(), None),
         Err(error) => Python::attach(|py| {
-            let goes_on = (!error.is_instance_of::<PyException>(py)).then(|| error.clone_ref(py));
+            let goes_on = errors::may_be_a_signals(py, &error).then(|| error.clone_ref(py));
             (false, error.into_value(py).into_any(), goes_on)
         }),
     }

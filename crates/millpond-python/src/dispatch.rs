@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use millpond_engine::{StoreId, Task};
-use pyo3::exceptions::{PyException, PyRecursionError};
+use pyo3::exceptions::PyRecursionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -13,6 +13,7 @@ use crate::buffers::{self, BufferHook};
 use crate::deliver::{Ticket, refusal};
 use crate::direct::{DIRECT, Encoder};
 use crate::engine::Engine;
+use crate::errors;
 use crate::graph;
 use crate::job::{Draw, HAS_INDICES, HAS_PARTS, Job, Limits, TaskKind};
 use crate::live::Live;
@@ -107,6 +108,10 @@ impl Engine {
         let item_count = Cell::new(1);
         let limits = native.limits();
         let out = Out { py, engine: self, live: &live, job, limits, is_measured, item_count };
+        let is_left_to_keeper = native.is_left_to_keeper();
+        if is_left_to_keeper && !is_keeper {
+            return Ok(Dispatched::NotPlain as u32);
+        }
         loop {
             if !live.engine.has_room(live.last_len.load(Ordering::Relaxed)) {
                 return Ok(Dispatched::NoRoom as u32);
@@ -155,15 +160,19 @@ impl Engine {
                     put_back(drawn);
                     return Ok(Dispatched::NotPlain as u32);
                 }
-                Err(error) if error.is_instance_of::<PyException>(py) => {
+                Err(error) if !errors::may_be_a_signals(py, &error) => {
                     if let Some(ticket) = out.ticket() {
                         self.desk.deliver(py, ticket, false, error.into_value(py).into_any());
                     }
                 }
                 Err(error) => {
                     put_back(drawn);
+                    native.leave_to_keeper(true);
                     return Err(error);
                 }
+            }
+            if is_left_to_keeper {
+                native.leave_to_keeper(false);
             }
             if is_single || raised {
                 self.exhaust(py, job, native.published(), raised);

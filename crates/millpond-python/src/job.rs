@@ -87,6 +87,17 @@ impl Job {
         self.lock().kind
     }
 
+    /// Says that only the keeper shall pickle its next task, or no longer so: pickling it on the main
+    /// thread was cut short by what may be a signal handler's, which the keeper's thread never runs.
+    pub(crate) fn leave_to_keeper(&self, is_left: bool) {
+        self.lock().is_left_to_keeper = is_left;
+    }
+
+    /// Tells whether only the keeper shall pickle its next task.
+    pub(crate) fn is_left_to_keeper(&self) -> bool {
+        self.lock().is_left_to_keeper
+    }
+
     /// Takes one task's end. What must be dropped where Python may run is dropped at the return.
     pub(crate) fn put(&self, py: Python<'_>, index: u64, ok: bool, value: Py<PyAny>) -> Told {
         let mut dropped = Vec::new();

@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(super) limits: Option<Arc<Limits>>,
     pub(super) has_callback: bool,
     pub(super) is_done: bool,
+    /// Whether the keeper pickles its next task: see `Job::leave_to_keeper`.
+    pub(super) is_left_to_keeper: bool,
     /// Whether it was ended by hand: what still comes back of it changes nothing, and nothing more goes
     /// out.
     pub(super) is_abandoned: bool,
@@ -53,6 +55,7 @@ impl Inner {
             limits: None,
             has_callback: false,
             is_done: false,
+            is_left_to_keeper: false,
             is_abandoned: false,
             waiters: None,
         }
