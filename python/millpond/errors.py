@@ -7,7 +7,14 @@ from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-__all__ = ["CancelledError", "PoolTerminated", "TaskTimeout", "WorkerDied", "WorkerMemoryError"]
+__all__ = [
+    "BrokenProcessPool",
+    "CancelledError",
+    "PoolTerminated",
+    "TaskTimeout",
+    "WorkerDied",
+    "WorkerMemoryError",
+]
 
 
 class WorkerDied(BrokenProcessPool):

@@ -98,6 +98,8 @@ class Keeper:
             self._news = 0
             core.keeper_sleeps = False
             self._settle_ends()
+            if core.broken is None and engine.is_damaged:
+                core.break_down(core.losses.damaged())
             self._staff()
             if self._ends():
                 return

@@ -36,6 +36,13 @@ class Losses:
         """Make the error of jobs that were out when their pool was terminated."""
         return self._errors.PoolTerminated("the pool was terminated while this job was out")
 
+    def damaged(self) -> BaseException:
+        """Make the error of jobs that were out when the shared memory was found damaged."""
+        return self._errors.BrokenProcessPool(
+            "the pool's shared memory is damaged: a task has written over it, such as by a stray "
+            "pointer of native code. Its workers are stopped; make a new pool"
+        )
+
     def describe(
         self,
         incarnation: int,

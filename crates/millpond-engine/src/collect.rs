@@ -50,7 +50,7 @@ impl<T> Shared<T> {
     pub(crate) fn gather(&self, state: &mut State<T>) {
         let mut found = std::mem::take(&mut state.found);
         if self.table().take_done(&mut found).is_err() {
-            state.damaged += 1;
+            self.damaged(state);
         }
         for slot in found.drain(..) {
             self.note_done(state, slot);
@@ -63,14 +63,14 @@ impl<T> Shared<T> {
         let place = self.table().slot(slot);
         let Some(record) = state.slots.get_mut(slot as usize) else {
             // A slot that was never used.
-            state.damaged += 1;
+            self.damaged(state);
             return;
         };
         if record.is_pending {
             return;
         }
         if record.ticket.is_none() || place.word().turn() != record.turn {
-            state.damaged += 1;
+            self.damaged(state);
             return;
         }
         record.is_pending = true;

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     NoRoom { len: u64, limit: u64 },
     #[error("all {0} seats of the pool are taken")]
     NoSeat(u32),
+    #[error("the pool's shared memory is damaged")]
+    Damaged,
     #[error("a payload of {len} bytes at {offset} lies outside its memory of {limit} bytes")]
     BadPayload { offset: u64, len: u64, limit: u64 },
 }
@@ -38,7 +40,7 @@ impl Error {
     /// Whether a peer wrote into the shared memory what no peer of ours writes.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        matches!(&self.0, Kind::BadPayload { .. } | Kind::Table(_))
+        matches!(&self.0, Kind::BadPayload { .. } | Kind::Damaged | Kind::Table(_))
     }
 
     #[cold]
@@ -54,6 +56,11 @@ impl Error {
     #[cold]
     pub(crate) fn no_seat(count: u32) -> Self {
         Self(Kind::NoSeat(count))
+    }
+
+    #[cold]
+    pub(crate) fn damaged() -> Self {
+        Self(Kind::Damaged)
     }
 
     #[cold]

@@ -8,6 +8,7 @@
 #[macro_use]
 extern crate millpond_table;
 
+mod audit;
 mod buffers;
 mod chunk_sizes;
 mod collect;

@@ -34,6 +34,8 @@ pub enum Ending {
     Stopped,
     /// It was gone without a word.
     Died,
+    /// It found the shared memory damaged.
+    Damaged,
 }
 
 /// A worker that is gone, and has left its seat.
@@ -130,6 +132,10 @@ impl<T> Shared<T> {
             life.pid = Some(pid);
             kill_point!("parent.seat.watched");
         }
+        if state.is_damaged {
+            // The supervisor has not seen this one yet.
+            self.look_by(&mut state, 0);
+        }
         Ok(())
     }
 
@@ -175,6 +181,9 @@ impl<T> Shared<T> {
         table.seats()[life.seat as usize].end_leases();
         state.store.free_unleased(table, &mut state.space);
         let ending = self.ending_of(state, &life);
+        if ending == Ending::Damaged {
+            self.damaged(state);
+        }
         state.worker_deaths += u64::from(matches!(ending, Ending::Died));
         let unread = self.unread_in(state, life.range);
         if state.ranges.retire(life.range, unread, &self.results) {
@@ -215,6 +224,7 @@ impl<T> Shared<T> {
             SeatState::Ready if life.stop.is_some() => Ending::Stopped,
             SeatState::Ready => Ending::Died,
             SeatState::Starting => Ending::NeverReady,
+            SeatState::Damaged => Ending::Damaged,
             SeatState::Failed => {
                 let (len, note_len) = seat.failure();
                 let len = len.min(self.sizes.range_len);

@@ -112,6 +112,7 @@ impl<T: Send + 'static> Engine<T> {
         let results = Arc::new(memfd::create("millpond-results", sizes.results_len())?);
         let state = State::new(
             layout,
+            shared_table.table().tail_position(),
             Space::new(
                 Arc::clone(&arena),
                 0,
@@ -207,7 +208,12 @@ impl<T: Send + 'static> Engine<T> {
     /// Asks all workers to end once no task is ready, and wakes those that sleep.
     pub fn stop_workers(&self) {
         let table = self.shared.table();
-        table.stop();
+        {
+            // Both at once: the audit compares them.
+            let mut state = self.shared.lock();
+            state.is_stopping = true;
+            table.stop();
+        }
         kill_point!("parent.stop.told");
         table.wake_all(|bell| {
             millpond_sys::futex::wake(bell, u32::MAX >> 1);

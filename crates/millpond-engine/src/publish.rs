@@ -107,13 +107,14 @@ impl<T: Send + 'static> Engine<T> {
         let Some(position) = table.publish(index, turn) else {
             // The ring has four cells a slot, so only a damaged head can fill it. The slot's word may
             // say READY, so the slot is not used again.
-            state.damaged += 1;
             let ticket = record.ticket.take();
             state.drop_limits(index);
+            self.shared.damaged(state);
             let Some(ticket) = ticket else { return Ok(()) };
-            return Err((ticket, Error::bad_payload(0, 0, 0)));
+            return Err((ticket, Error::damaged()));
         };
         record.position = position;
+        self.shared.published(state, position);
         state.run_ahead.published(position, task.counted_len);
         if let Some(due) = due {
             self.shared.look_by(state, due);

@@ -62,7 +62,7 @@ impl<T: Send + 'static> Engine<T> {
         }
         let due = state.note_limits(slot, limit, shared.sizes.memory_limit.is_some());
         let Some(position) = table.publish(slot, turn) else {
-            state.damaged += 1;
+            shared.damaged(state);
             let record = &mut state.slots[slot as usize];
             record.is_pending = true;
             return match record.ticket.take() {
@@ -77,6 +77,7 @@ impl<T: Send + 'static> Engine<T> {
             };
         };
         state.slots[slot as usize].position = position;
+        shared.published(state, position);
         state.run_ahead.published(position, original.counted_len);
         state.retries += 1;
         kill_point!("parent.retry.out");

@@ -100,7 +100,7 @@ impl<T> Shared<T> {
     fn worth_of(&self, life: &Life, has_task: bool) -> Worth {
         match self.table().seats()[life.seat as usize].state() {
             _ if life.stop.is_some() => Worth::Ending,
-            SeatState::Retired | SeatState::Failed => Worth::Ending,
+            SeatState::Retired | SeatState::Failed | SeatState::Damaged => Worth::Ending,
             SeatState::Starting => Worth::Starting,
             SeatState::Ready if has_task => Worth::Busy,
             SeatState::Ready => Worth::Idle,

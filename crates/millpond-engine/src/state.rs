@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use millpond_table::{Block, Layout, StoreId};
+use millpond_table::{Audit, Block, Layout, StoreId};
 
 use crate::buffers::Loan;
 use crate::lives::{Incarnation, Life, Vacancy};
@@ -111,7 +111,17 @@ pub(crate) struct State<T> {
     pub(crate) tasks_dispatched: u64,
     pub(crate) task_bytes: u64,
     pub(crate) worker_deaths: u64,
+    /// Values of workers that could not be true.
     pub(crate) damaged: u64,
+    /// Whether one of them was of the table itself, so that nothing in it can be relied on.
+    pub(crate) is_damaged: bool,
+    pub(crate) audit: Audit,
+    /// When the supervisor looks at the table, by the monotonic clock; `u64::MAX` if it does not.
+    pub(crate) audit_at_ns: u64,
+    /// The position in the ring that is published next: the table's word for it is what workers read.
+    pub(crate) next_position: u64,
+    /// Whether the workers were asked to end.
+    pub(crate) is_stopping: bool,
     pub(crate) retries: u64,
     pub(crate) timeouts: u64,
     pub(crate) memory_kills: u64,
@@ -126,6 +136,7 @@ pub(crate) struct State<T> {
 impl<T> State<T> {
     pub(crate) fn new(
         layout: Layout,
+        next_position: u64,
         space: Space,
         store: ObjectStore,
         results: Reader,
@@ -153,6 +164,11 @@ impl<T> State<T> {
             task_bytes: 0,
             worker_deaths: 0,
             damaged: 0,
+            is_damaged: false,
+            audit: Audit::default(),
+            audit_at_ns: u64::MAX,
+            next_position,
+            is_stopping: false,
             retries: 0,
             timeouts: 0,
             memory_kills: 0,

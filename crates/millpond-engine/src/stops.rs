@@ -55,6 +55,7 @@ impl<T> Shared<T> {
             self.enforce_memory(state, now, limit);
             next = next.min(now + MEMORY_LOOK_NS);
         }
+        self.stop_damaged(state, now);
         for life in state.lives.values_mut() {
             let Some(stop) = life.stop else { continue };
             if now < stop.kill_at_ns {
@@ -68,6 +69,7 @@ impl<T> Shared<T> {
             }
         }
         next = next.min(self.patrol(state, now));
+        next = next.min(self.audit(state, now));
         let is_due = now >= state.remind_at_ns;
         if is_due {
             state.remind_at_ns = u64::MAX;
@@ -227,7 +229,7 @@ impl<T: Send + 'static> Engine<T> {
 }
 
 impl crate::lives::Life {
-    fn signal(&self, signal: process::Signal) {
+    pub(crate) fn signal(&self, signal: process::Signal) {
         // An error says that the process is gone, which its descriptor will tell as well.
         let _ = match (&self.watch, self.pid) {
             (Some(watch), _) if self.is_pidfd => pidfd::send_signal(watch.as_fd(), signal),

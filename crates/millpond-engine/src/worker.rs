@@ -1,5 +1,6 @@
 //! A worker's side of a pool.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Worker {
     unread: VecDeque<(u32, u64, Block)>,
     sweep_at: usize,
     spins: bool,
+    /// Whether this worker has found the shared memory damaged.
+    saw_damage: Cell<bool>,
 }
 
 /// A task that this worker has claimed.
@@ -104,6 +107,7 @@ impl Worker {
             unread: VecDeque::new(),
             sweep_at: 16,
             spins: hand_over.spins,
+            saw_damage: Cell::new(false),
         })
     }
 
@@ -150,13 +154,23 @@ impl Worker {
         self.seat().add(index, more);
     }
 
+    /// Tells whether this worker has found the shared memory damaged, and told the parent so.
+    #[must_use]
+    pub fn saw_damage(&self) -> bool {
+        self.saw_damage.get()
+    }
+
     /// Claims the first ready task, if there is one.
     ///
     /// # Errors
     /// If the shared memory is damaged.
     pub fn claim(&self) -> Result<Option<TaskRef>> {
         let table = self.table();
-        let Some(claim) = table.claim(self.owner)? else { return Ok(None) };
+        let claim = table.claim(self.owner).inspect_err(|_| {
+            self.saw_damage.set(true);
+            self.seat().set_state(SeatState::Damaged);
+        });
+        let Some(claim) = claim? else { return Ok(None) };
         if claim.refill && table.must_wake_parent() {
             kill_point!("worker.claim.wake_owed");
             futex::wake(table.parent_bell(), 1);

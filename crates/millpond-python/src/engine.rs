@@ -137,9 +137,16 @@ impl Engine {
             Ending::Retired => ("retired", Vec::new(), 0),
             Ending::Stopped => ("stopped", Vec::new(), 0),
             Ending::Died => ("died", Vec::new(), 0),
+            Ending::Damaged => ("damaged", Vec::new(), 0),
         };
         let bytes = PyBytes::new(py, &bytes);
         Some((vacancy.incarnation.0, ending, bytes, note_len))
+    }
+
+    /// Whether the pool's shared memory is damaged, so that all jobs must be ended by hand.
+    #[getter]
+    fn is_damaged(&self) -> bool {
+        self.live().is_some_and(|live| live.engine.is_damaged())
     }
 
     /// Starts the thread that watches over workers' lives.

@@ -15,7 +15,9 @@ pub(crate) fn to_python(error: &millpond_engine::Error) -> PyErr {
             "{error}; free memory, raise the limit, or send less at a time"
         ))
     } else if error.is_damaged() {
-        PyRuntimeError::new_err(format!("{error}; a worker has overwritten the pool's memory"))
+        PyRuntimeError::new_err(format!(
+            "{error}; a task or a worker has written over it; make a new pool"
+        ))
     } else {
         PyOSError::new_err(error.to_string())
     }

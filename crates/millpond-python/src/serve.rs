@@ -75,6 +75,8 @@ pub(crate) fn serve(
                 hushed => break hushed.map(|_| false),
             }
         },
+        // So it has told the parent.
+        Err(_) if inner.worker.saw_damage() => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -13,6 +13,7 @@
 pub mod kill_points;
 
 mod arena;
+mod audit;
 mod control;
 mod done;
 mod error;
@@ -29,6 +30,7 @@ mod table;
 mod wait;
 
 pub use arena::{Arena, Block};
+pub use audit::{Audit, Known, Outstanding};
 pub use control::Control;
 pub use done::Completions;
 pub use error::{Error, Result};

@@ -194,7 +194,7 @@ impl Table<'_> {
         }
     }
 
-    fn read_cell(&self, position: u64) -> (u32, u64) {
+    pub(crate) fn read_cell(&self, position: u64) -> (u32, u64) {
         // SYNC: cell. Acquire pairs with the Release of `publish` and `push_front`, and keeps the
         // second look at the head behind this load.
         let cell = self.cell(position).load(Ordering::Acquire);

@@ -17,6 +17,8 @@ pub enum SeatState {
     Retired = 2,
     /// The initializer raised; the error lies in the seat's result range.
     Failed = 3,
+    /// The worker ends because the shared memory is damaged.
+    Damaged = 4,
 }
 
 /// One worker's place in the table. Only the worker writes it, but for `bell`, what is given back to
@@ -108,6 +110,7 @@ impl Seat {
             1 => SeatState::Ready,
             2 => SeatState::Retired,
             3 => SeatState::Failed,
+            4 => SeatState::Damaged,
             _ => SeatState::Starting,
         }
     }

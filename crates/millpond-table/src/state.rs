@@ -40,7 +40,7 @@ pub enum Phase {
 }
 
 /// A decoded state word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SlotWord(u64);
 
 const OWNER_SHIFT: u32 = 8;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use millpond_table::{Owner, Payload, Phase, Table};
+use millpond_table::{Audit, Known, Outstanding, Owner, Payload, Phase, Table};
 
 pub(crate) const WORKERS: usize = 2;
 pub(crate) const SLOTS: usize = 2;
@@ -278,6 +278,23 @@ impl Model {
     fn free(&mut self, table: Table<'_>, slot: usize) {
         let turn = table.slot(slot as u32).free(self.words[slot].turn);
         self.words[slot] = Word { turn, ..Word::default() };
+    }
+
+    /// Looks twice whether all that is out can be explained.
+    pub(crate) fn audit(&self, table: Table<'_>) {
+        let is_out = |slot: &usize| {
+            !self.words[*slot].is(Phase::Free)
+                && !self.ended.contains(slot)
+                && !self.done.contains(slot)
+        };
+        let task_of = |slot: usize| Outstanding { slot: slot as u32, turn: self.words[slot].turn };
+        let out: Vec<_> = (0..SLOTS).filter(is_out).map(task_of).collect();
+        let tail = table.tail_position();
+        let known = Known { tail, is_stopping: false, out: &out, sits: |_| true };
+        let mut audit = Audit::default();
+        for _ in 0..2 {
+            audit.look(table, &known).expect("nobody scribbles");
+        }
     }
 
     fn compare(&self, table: Table<'_>) {

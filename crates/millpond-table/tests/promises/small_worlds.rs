@@ -93,6 +93,7 @@ proptest! {
         for choice in choices {
             if model.is_legal(ops[choice]) {
                 model.step(heap.table(), ops[choice]);
+                model.audit(heap.table());
             }
         }
     }
