@@ -16,6 +16,7 @@
 #   leaked-descriptor    one more descriptor for each worker               leak census
 #   credulous-witness    each list of atoms is taken for unchanged         composed programs
 #   blind-patrol         wakes that were held back are never given  crowds
+#   blind-audit          tasks that nobody sees any more are not told     hostile worker
 #   immortal-worker      workers ignore their limit of tasks               CPython's own tests
 #
 #   sh tools/canaries.sh PYTHON [NAME ...]
@@ -78,5 +79,6 @@ check lost-is-done "kill points" "MILLPOND_CANARY=lost-is-done $kill_point" "$ki
 python leaked-descriptor "leak census" "tests/reliability/test_leaks.py -k fork"
 python credulous-witness "composed programs" "tests/exactness/test_composed.py -k 'alike and not otherwise and not nothing'"
 python blind-patrol "crowds" "tests/test_crowd.py"
+python blind-audit "hostile worker" "tests/reliability/test_hostile_worker.py -k 'tail and first'"
 python immortal-worker "CPython's own tests" "tests/conformance/test_conformance.py -k cpythons"
 exit $failed

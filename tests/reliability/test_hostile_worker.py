@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import random
 from multiprocessing import TimeoutError  # noqa: A004 - what `get` raises where nothing has come
+from pathlib import Path
 from typing import Any
 
 import millpond
 import pytest
 from testkit.forms import by_form, seeded
+from testkit.ledger import wait_for_file
 from testkit.pools import running
 from testkit.work import square
 
@@ -37,8 +39,10 @@ def table() -> tuple[int, int]:
     raise AssertionError("the table is mapped in every process of the pool")
 
 
-def write(words: dict[int, int]) -> str:
-    """Write words over the table, by place."""
+def write(words: dict[int, int], go: str | None = None) -> str:
+    """Write words over the table, by place, once a file is there."""
+    if go is not None:
+        wait_for_file(Path(go))
     address, _ = table()
     with open("/proc/self/mem", "r+b", buffering=0) as memory:
         for place, value in words.items():
@@ -94,14 +98,18 @@ def is_broken(pool: millpond.Pool) -> bool:
         pytest.param(16, 0, id="head at the first position"),
     ],
 )
-def test_a_ring_that_was_written_over_breaks_the_pool_and_is_told(place: int, value: int) -> None:
-    with running(2) as pool:
+def test_a_ring_that_was_written_over_breaks_the_pool_and_is_told(
+    place: int, value: int, tmp_path: Path
+) -> None:
+    """The tasks behind the one that writes are out already: nobody meets the damage by publishing."""
+    go = tmp_path / "go"
+    with running(1) as pool:
         assert pool.map(square, range(10)) == [x * x for x in range(10)]
-        first = pool.apply_async(write, ({place: value},))
+        first = pool.apply_async(write, ({place: value}, str(go)))
         others = [pool.apply_async(square, (x,)) for x in range(20)]
-        # The others may all be done by the time that the first one writes.
-        for result in (first, *others):
-            end_of(result)
+        go.touch()
+        ends = [end_of(result) for result in (first, *others)]
+        assert all(isinstance(end, RuntimeError) for end in ends[1:])
         assert is_broken(pool)
         stats = pool.stats()
         assert stats["damaged"] >= 1
