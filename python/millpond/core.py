@@ -1,27 +1,27 @@
-"""The core of a pool: jobs that wait, who leads, who dispatches.
+"""The core of a pool: its jobs, and who leads.
 
 Two roles are taken in turn by whatever thread is there for them, so that a task costs no hand-over of
 the GIL:
 
 * The **leader** takes results out of the engine and rests until there are more. A caller in ``get``,
   ``next`` or ``map`` leads for itself; the keeper leads when no caller does.
-* The **dispatcher** pickles tasks and publishes them, in order of the jobs. Whoever finds room does.
+* The **dispatcher** pickles tasks and publishes them, in order of the jobs. Whoever finds room does:
+  see ``millpond.dispatcher``.
 
 Neither role is waited for: who does not get it knows that its holder looks once more.
 """
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import os
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from millpond import _native
 from millpond.callbacks import Callbacks
+from millpond.dispatcher import Dispatcher
 from millpond.feeder import STUCK_TIME_S, Feeder
 from millpond.losses import Losses
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Core"]
 
 INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
-
-# What `Engine.dispatch` returns.
-_ALL, _NO_ROOM, _EMPTY, _FULL, _NOT_PLAIN = range(5)
 
 # News for the keeper: bits of `Engine.tell_keeper`.
 NEWS_LEADERLESS, NEWS_JOB, NEWS_STATE = 2, 4, 8
@@ -77,8 +74,7 @@ class Core:
         self.cancelled_jobs = 0
         #: Jobs that are not done.
         self.jobs = _native.Jobs()
-        #: Jobs with tasks that are not published, in order of call.
-        self.backlog: deque[_native.Job] = deque()
+        self.dispatcher = Dispatcher(self)
         self.callbacks = Callbacks(self)
         self.feeders: dict[_native.Job, Feeder] = {}
         #: Why nothing more can run, once three workers in a row could not start.
@@ -94,14 +90,6 @@ class Core:
         self._wanted: list[int] = []
         self._followers: list[threading.Lock] = []
         self._waiting: list[int] = []
-        self._dispatching = threading.Lock()
-        self._dispatcher: int | None = None
-        #: What wakes the dispatcher where code of the user's, run by its pickling, waits for the pool.
-        self._waiting_dispatcher: threading.Lock | None = None
-        self._again = False
-        self._recheck = False
-        self._stalled = False
-        self._in_dispatch: list[_native.Job] = []
 
     # Jobs come in.
 
@@ -118,15 +106,16 @@ class Core:
             self.engine.note(job, job.abandon(self.broken))
             self.tell_news()
             return
-        self.backlog.append(job)
+        dispatcher = self.dispatcher
+        dispatcher.backlog.append(job)
         me = threading.get_ident()
-        if self._dispatcher == me:
+        if dispatcher.thread_id == me:
             # Code of the user's that pickling runs submits: the dispatch that it interrupts goes on
             # to this job in its turn.
-            self._again = True
+            dispatcher.looks_again = True
             return
-        self.refill(only_plain=True)
-        if self._stalled and self._leader not in (None, me):
+        dispatcher.refill(only_plain=True)
+        if dispatcher.is_stalled and self._leader not in (None, me):
             # Who rests knows nothing of a job that waits behind another's iterable.
             self.engine.kick()
         if not leads_soon:
@@ -164,98 +153,14 @@ class Core:
         elif self.keeper_leads:
             self.engine.kick()
 
-    # The dispatcher's role.
+    def leave_to_keeper(self) -> None:
+        """Have the keeper dispatch what this thread cannot."""
+        self.engine.tell_keeper(NEWS_JOB)
 
-    def refill(self, *, only_plain: bool = False) -> None:
-        """Dispatch as many waiting tasks as there is room for, in order."""
-        me = threading.get_ident()
-        if self._dispatcher == me:
-            # Code of the user's, run by this thread's own pickling, waits for the pool.
-            self._refill(only_plain)
-            self._announce()
-            return
-        self._again = True
-        while self._again and self._dispatching.acquire(False):
-            try:
-                self._again = False
-                self._dispatcher = me
-                self._refill(only_plain)
-            finally:
-                self._dispatcher = None
-                self._dispatching.release()
-        if self._again and (lock := self._waiting_dispatcher) is not None:
-            with contextlib.suppress(RuntimeError):  # somebody else has woken it
-                lock.release()
-        self._announce()
-
-    def _announce(self) -> None:
-        """Tell what dispatching has brought to an end: failed pickles, and iterables that are empty."""
-        if self.engine.first_news() is not None:
-            self.tell_news()
-
-    def _refill(self, only_plain: bool) -> None:
-        while self._dispatch_once(only_plain):
-            pass
-
-    def _dispatch_once(self, only_plain: bool) -> bool:
-        """Go over the waiting jobs once. Return whether to do so again at once."""
-        backlog, dispatch = self.backlog, self.engine.dispatch
-        at = 0
-        is_keeper = threading.get_ident() == self.keeper_id
-        no_room = self._recheck = self._stalled = False
-        while at < len(backlog):
-            job = backlog[at]
-            if job in self._in_dispatch:
-                # This thread's own pickling of it waits for the pool.
-                at += 1
-                continue
-            self._in_dispatch.append(job)
-            try:
-                status = dispatch(job, only_plain, is_keeper)
-            finally:
-                self._in_dispatch.pop()
-            if status == _ALL:
-                feeder = self.feeders.get(job)
-                if feeder is not None:
-                    # A map may have all its items before its iterable has told its end.
-                    feeder.end()
-                if at < len(backlog) and backlog[at] is job:
-                    del backlog[at]
-                continue
-            if status == _NO_ROOM:
-                no_room = True
-                break
-            if status == _NOT_PLAIN:
-                self._stalled = True
-                if not only_plain:
-                    # It is nested too deep for what this thread's stack has left.
-                    self.engine.tell_keeper(NEWS_JOB)
-                break
-            if status == _EMPTY:
-                feeder = self.feeders.get(job)
-                if feeder is not None:
-                    feeder.want()
-                    if not feeder.is_stuck():
-                        # What it has offered goes out soon, though the next item may be long in coming.
-                        self._recheck = len(backlog) > at + 1 or feeder.gathers
-                        self._stalled = True
-                        break
-                self._recheck = True
-            elif status == _FULL and self.state != RUN:
-                # As CPython 3.16: a closed pool draws no more for a job that `buffersize` holds back,
-                # and so does not wait for a consumer that may never come.
-                self._cut(job)
-                continue
-            at += 1
-        return self.engine.expect_room(no_room) and no_room
-
-    def _cut(self, job: _native.Job) -> None:
-        feeder = self.feeders.get(job)
-        if feeder is not None:
-            feeder.end()
-        self.engine.cut(job)
-        if job in self.backlog:
-            self.backlog.remove(job)
+    @property
+    def is_running(self) -> bool:
+        """Whether the pool is neither closed nor terminated."""
+        return self.state == RUN
 
     # The leader's role.
 
@@ -326,7 +231,7 @@ class Core:
             left_s = None if end_s is None else end_s - time.monotonic()
             if left_s is not None and left_s <= 0:
                 return
-            if self._recheck:
+            if self.dispatcher.rechecks:
                 left_s = STUCK_TIME_S if left_s is None else min(left_s, STUCK_TIME_S)
             self.engine.rest(left_s)
 
@@ -350,17 +255,18 @@ class Core:
         native.add_waiter(lock)
         self._followers.append(lock)
         goes_on = False
-        is_dispatcher, outer = self._dispatcher == threading.get_ident(), self._waiting_dispatcher
+        dispatcher = self.dispatcher
+        is_dispatcher, outer = dispatcher.thread_id == threading.get_ident(), dispatcher.sleeps_on
         try:
             # News, or the leader's leaving, before the lock was listed would not release it.
             if is_dispatcher:
                 # Code of the user's, run by this thread's own pickling, waits: meanwhile nobody else
                 # can dispatch, and who would wakes this thread.
-                self._waiting_dispatcher = lock
-                self.refill()
-                if self._recheck:
+                dispatcher.sleeps_on = lock
+                dispatcher.refill()
+                if dispatcher.rechecks:
                     left_s = STUCK_TIME_S if left_s is None else min(left_s, STUCK_TIME_S)
-            elif self.backlog:
+            elif dispatcher.backlog:
                 # The leader may rest while this thread's job waits behind this thread's own iterable.
                 self.engine.kick()
             is_awake = True
@@ -369,7 +275,7 @@ class Core:
             goes_on = is_awake and not is_ready()
         finally:
             if is_dispatcher:
-                self._waiting_dispatcher = outer
+                dispatcher.sleeps_on = outer
             native.remove_waiter(lock)
             if lock in self._followers:
                 self._followers.remove(lock)
@@ -399,8 +305,8 @@ class Core:
         engine = self.engine
         engine.collect(self.losses.describe)
         self.tell_news()
-        if self.backlog:
-            self.refill()
+        if self.dispatcher.backlog:
+            self.dispatcher.refill()
 
     def tell_news(self) -> None:
         """Tell results that their jobs have news."""
@@ -429,7 +335,7 @@ class Core:
                 self.pump()
                 if has_news() or not self.jobs or self._wanted:
                     break
-                self.engine.rest(STUCK_TIME_S if self._recheck else None)
+                self.engine.rest(STUCK_TIME_S if self.dispatcher.rechecks else None)
         finally:
             self.keeper_leads = False
             self._leader = None
@@ -453,7 +359,7 @@ class Core:
 
     def abandon_all(self, error: BaseException) -> None:
         """End all jobs that are not done with ``error``."""
-        self.backlog.clear()
+        self.dispatcher.backlog.clear()
         for feeder in tuple(self.feeders.values()):
             feeder.end()
         for result in sorted(self.jobs.all(), key=operator.attrgetter("_job")):

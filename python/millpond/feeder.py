@@ -124,7 +124,7 @@ class Feeder:
                 self.is_drawing = False
             item = None
             self._wanted_since_s = None
-            self._core.refill()
+            self._core.dispatcher.refill()
             if self._ends or is_last or job.is_exhausted:
                 return
 

@@ -104,7 +104,7 @@ class Keeper:
             if self._ends():
                 return
             if news & NEWS_JOB:
-                core.refill()
+                core.dispatcher.refill()
             if self._news and not core.jobs:
                 timeout_s = None
             elif not core.jobs:

@@ -49,11 +49,11 @@ class _TaskQueue:
 
     def qsize(self) -> int:
         """Return the number of jobs that have tasks not yet dispatched."""
-        return len(self._core.backlog)
+        return len(self._core.dispatcher.backlog)
 
     def empty(self) -> bool:
         """Tell whether all tasks are dispatched."""
-        return not self._core.backlog
+        return not self._core.dispatcher.backlog
 
 
 class Pool(stdlib_pool.Pool):
