@@ -6,16 +6,18 @@ takes results, any more. Here each is its task's error, and the pool goes on.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Any, NoReturn
 
 import millpond
 import pytest
 from testkit.ledger import wait_until
-from testkit.pools import running
+from testkit.pools import DeniedPool, pids_of, running
 from testkit.work import identity, square
 
 
@@ -172,6 +174,40 @@ def test_what_loading_a_result_raises_is_its_tasks_error() -> None:
         with pytest.raises(SystemExit):
             pool.apply(return_one_that_exits, (1,))
         check_goes_on(pool)
+
+
+@each_error
+def test_what_starting_a_replacement_raises_breaks_the_pool_if_no_worker_is_left(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is raised by a `Process` of the user's, or where the initializer's arguments are pickled."""
+    monkeypatch.setattr(DeniedPool, "denial", error)
+    with closing(DeniedPool(1)) as pool:
+        assert pool.apply(square, (3,)) == 9
+        monkeypatch.setattr(DeniedPool, "denials", 1000)
+        dying = pool.apply_async(os._exit, (3,))
+        waiting = pool.apply_async(square, (4,))
+        with pytest.raises(millpond.WorkerDied):
+            dying.get()
+        with pytest.raises(type(error)):
+            waiting.get()
+        with pytest.raises(type(error)):
+            pool.apply(square, (5,))
+    pool.join()
+
+
+@each_error
+def test_what_starting_a_replacement_raises_is_tried_again_if_a_worker_is_left(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeniedPool, "denial", error)
+    with closing(DeniedPool(2)) as pool:
+        monkeypatch.setattr(DeniedPool, "denials", 1)
+        with pytest.raises(millpond.WorkerDied):
+            pool.apply(os._exit, (3,))
+        assert pool.map(square, range(20), 1) == [x * x for x in range(20)]
+        wait_until(lambda: len(pids_of(pool)) == 2, "the replacement")
+    pool.join()
 
 
 class InterruptsOnce:

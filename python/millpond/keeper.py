@@ -76,6 +76,16 @@ class Keeper:
             self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._keep()
+        except BaseException as error:
+            # A defect of ours. It is shown, and nobody waits for what cannot come any more.
+            self._core.break_down(error)
+            self._core.engine.stop_workers()
+            self._core.callbacks.end()
+            raise
+
+    def _keep(self) -> None:
         core = self._core
         core.keeper_id = threading.get_ident()
         engine = core.engine
@@ -197,8 +207,9 @@ class Keeper:
         core = self._core
         try:
             core.workers.start(core.engine)
-        except Exception as error:
-            # Whatever it is: without this thread nobody would ever tell.
+        except BaseException as error:
+            # Whatever code of the user's has raised, such as a `Process` of its own: without this
+            # thread nobody would ever tell.
             if not core.workers.living:
                 core.break_down(error)
                 return False

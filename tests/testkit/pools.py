@@ -57,13 +57,14 @@ def stop(pids: list[int]) -> None:
 
 
 class DeniedPool(millpond.Pool):
-    """The system denies it so many processes, once it stands."""
+    """The system denies it so many processes, once it stands, by such an error."""
 
     denials = 0
+    denial: BaseException = BlockingIOError("no more processes")
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
         if DeniedPool.denials > 0:
             DeniedPool.denials -= 1
-            raise BlockingIOError("no more processes")
+            raise DeniedPool.denial
         return ctx.Process(*args, **kwds)
