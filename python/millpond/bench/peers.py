@@ -188,15 +188,44 @@ class Ray(Peer):
         self._pool.join()
 
 
-PEERS: tuple[type[Peer], ...] = (Executor, Loky, Mpire, Joblib, Ray)
+class Processes(Peer):
+    """No pool at all: as many processes as it would have workers, which do nothing."""
+
+    package = "multiprocessing.process"
+
+    def start(self) -> None:
+        import multiprocessing
+
+        context = multiprocessing.get_context(self._start_method)
+        self._started: list[Any] = [
+            context.Process(target=int)  # type: ignore[attr-defined]
+            for _ in range(self._processes)
+        ]
+        for process in self._started:
+            process.start()
+
+    def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return func(*args)
+
+    def end(self) -> None:
+        for process in self._started:
+            process.join()
+
+
+POOLS: tuple[type[Peer], ...] = (Executor, Loky, Mpire, Joblib, Ray)
+PEERS: tuple[type[Peer], ...] = (*POOLS, Processes)
 EXECUTOR = Executor.package
+FLOOR = Processes.package
+"""What starting and ending the workers takes by itself."""
 NOT_QUICK = Ray.package
 """Its start takes longer than most workloads, so a quick run leaves it out."""
-ALL_PEERS = tuple(peer.package for peer in PEERS)
+ALL_PEERS = tuple(peer.package for peer in POOLS)
 DATA_PEERS = ("mpire", "joblib", "ray")
 """Those that have a way of their own with large data; the others pickle it into pipes."""
 
 CAVEATS = {
+    Processes.package: "is no pool: its processes do nothing, and show what starting and ending them "
+    "takes by itself",
     Mpire.package: "does not send a function again that it has sent, even if what is bound in it has "
     "changed since: tasks then get the old value",
 }

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from millpond.bench.functions import successor
 from millpond.bench.goal import Goal
-from millpond.bench.peers import EXECUTOR
+from millpond.bench.peers import EXECUTOR, FLOOR
 from millpond.bench.workload import Workload, expect
 from millpond.demo.pools import PoolClass
 
@@ -28,7 +28,7 @@ class Start(Workload):
     goal = Goal(
         "<= 5 ms, not slower than concurrent.futures", cost_max=0.005, ratio_max=1.0, than=EXECUTOR
     )
-    peers: ClassVar[tuple[str, ...]] = (EXECUTOR, "mpire")
+    peers: ClassVar[tuple[str, ...]] = (EXECUTOR, "mpire", FLOOR)
 
     def prepare(self) -> None:
         # The server of forkserver starts with the first pool, and stays.
@@ -55,7 +55,7 @@ class StartSpawn(Start):
     sizes_quick = (1,)
     goal = Goal("not slower than concurrent.futures", ratio_max=1.0, than=EXECUTOR)
     start_method = "spawn"
-    peers: ClassVar[tuple[str, ...]] = (EXECUTOR, "loky")
+    peers: ClassVar[tuple[str, ...]] = (EXECUTOR, "loky", FLOOR)
 
 
 class StartForkserver(StartSpawn):
@@ -64,4 +64,4 @@ class StartForkserver(StartSpawn):
     name = "start-forkserver"
     title = "forkserver: start + one task + close + join, median of {size}"
     start_method = "forkserver"
-    peers = (EXECUTOR,)
+    peers = (EXECUTOR, FLOOR)
