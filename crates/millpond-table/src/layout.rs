@@ -85,3 +85,64 @@ const _: () = {
     // A cell packs a slot's index into 16 bits.
     assert!(SLOT_COUNT <= 1 << 16);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many as a cell can name.
+    const SLOT_COUNT_MAX: u32 = 1 << 16;
+
+    fn check(layout: Layout) {
+        let Layout { slot_count, seat_count, store_count } = layout;
+        let len = |count: u32, size: usize| count as usize * size;
+        // Each part's start, length and alignment, in their order.
+        let parts = [
+            (0, size_of::<Control>(), align_of::<Control>()),
+            (layout.seats_at(), len(seat_count, size_of::<Seat>()), align_of::<Seat>()),
+            (layout.slots_at(), len(slot_count, size_of::<Slot>()), align_of::<Slot>()),
+            (layout.cells_at(), len(slot_count, 8 * 4), 8),
+            (layout.store_at(), len(store_count, size_of::<StoreEntry>()), 128),
+        ];
+        let mut end = 0;
+        for (start, len, align) in parts {
+            assert!(start >= end, "a part at {start} begins before {end}: {layout:?}");
+            assert!(start - end < 128, "{} bytes are lost: {layout:?}", start - end);
+            assert!(start.is_multiple_of(align), "a part at {start}: {layout:?}");
+            end = start + len;
+        }
+        assert_eq!(end, layout.size(), "{layout:?}");
+    }
+
+    #[test]
+    fn parts_are_ordered_aligned_and_apart_for_every_slot_count() {
+        for slot_count in 1..=SLOT_COUNT_MAX {
+            for seat_count in [1, 2, 3, SEAT_COUNT_MAX as u32] {
+                for store_count in [0, 1, STORE_COUNT] {
+                    check(Layout { slot_count, seat_count, store_count });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_ordered_aligned_and_apart_for_every_seat_count_that_can_be_asked_for() {
+        for asked in 0..=SEAT_COUNT_MAX as u32 + 1 {
+            let layout = Layout::new(asked);
+            assert!((1..=SEAT_COUNT_MAX as u32).contains(&layout.seat_count));
+            check(layout);
+            for slot_count in [1, SLOT_COUNT_MAX] {
+                check(Layout { slot_count, ..layout });
+            }
+        }
+        check(Layout::new(u32::MAX));
+    }
+
+    #[test]
+    fn a_cell_has_room_for_every_slot_and_the_count_of_cells_for_its_word() {
+        for slot_count in 1..=SLOT_COUNT_MAX {
+            let layout = Layout { slot_count, ..Layout::new(1) };
+            assert_eq!(u64::from(layout.cell_count()), u64::from(slot_count) * 4);
+        }
+    }
+}

@@ -255,3 +255,181 @@ impl Table<'_> {
         self.head().position() >= position
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+    use crate::sync::AtomicU64;
+    use crate::table::HeapTable;
+
+    const POSITION_END: u64 = 1 << 48;
+    const SLOT_COUNT_MAX: usize = 1 << 16;
+    const EDGE_TURNS: [u64; 5] = [0, 1, 0x55_5555_5555, (1 << 40) - 2, (1 << 40) - 1];
+
+    fn heap(slot_count: u32) -> HeapTable {
+        HeapTable::new(Layout { slot_count, seat_count: 1, store_count: 1 })
+    }
+
+    /// Returns the index of the cell that a position means.
+    fn index(table: Table<'_>, position: u64) -> usize {
+        let cell = std::ptr::from_ref(table.cell(position)).addr();
+        (cell - table.cells.as_ptr().addr()) / size_of::<AtomicU64>()
+    }
+
+    #[test]
+    fn every_position_means_a_cell_of_the_ring_whatever_its_length() {
+        let heap = heap(1);
+        let cells: Vec<_> = (0..SLOT_COUNT_MAX * 4).map(|_| AtomicU64::new(0)).collect();
+        for slot_count in 1..=SLOT_COUNT_MAX {
+            let count = slot_count * 4;
+            let table = Table { cells: &cells[..count], ..heap.table() };
+            let lap = count as u64;
+            for edge in [lap, 2 * lap, 3 * lap, POSITION_END / lap * lap, POSITION_END] {
+                for position in edge - 2..edge + 2 {
+                    let here = index(table, position);
+                    assert!(here < count);
+                    assert_eq!(index(table, position + 1), (here + 1) % count);
+                    assert_eq!(index(table, position + lap - 1), (here + count - 1) % count);
+                    assert_eq!(index(table, position + lap), here);
+                }
+            }
+            // Positions that only a scribbled word can hold are in bounds too.
+            for position in [0, 1, u64::MAX - lap, u64::MAX - 1, u64::MAX] {
+                assert!(index(table, position) < count);
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_positions_of_a_lap_share_a_cell_also_where_they_wrap() {
+        let heap = heap(1);
+        let cells: Vec<_> = (0..SLOT_COUNT_MAX * 4).map(|_| AtomicU64::new(0)).collect();
+        for power in 0..=16 {
+            let count = 4usize << power;
+            let table = Table { cells: &cells[..count], ..heap.table() };
+            let lap = count as u64;
+            let starts = [0, 1, lap - 1, lap, POSITION_END - 1, POSITION_END - lap / 2];
+            for start in starts.into_iter().chain([u64::MAX, u64::MAX - lap / 2]) {
+                let mut seen = vec![false; count];
+                for step in 0..lap {
+                    let here = index(table, start.wrapping_add(step));
+                    assert!(!std::mem::replace(&mut seen[here], true), "{count}: {start} + {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_keeps_every_epoch_and_position_apart() {
+        for epoch in 0..=u64::from(u16::MAX) {
+            for position in [0, 1, POSITION_END / 2, POSITION_END - 2, POSITION_END - 1] {
+                let head = Head::new(epoch, position);
+                assert_eq!((head.epoch(), head.position()), (epoch, position));
+                assert_eq!(head.bits(), epoch << 48 | position);
+                // The epoch after the last is the first; a position before the first is the last.
+                let (later, before) = (epoch + 1, position.wrapping_sub(1));
+                assert_eq!(Head::new(later, position).epoch(), later % (1 << 16));
+                assert_eq!(Head::new(later, position).position(), position);
+                assert_eq!(Head::new(epoch, before).position(), before % POSITION_END);
+                assert_eq!(Head::new(epoch, before).epoch(), epoch);
+                assert_eq!(Head::new(epoch, position + 1).epoch(), epoch);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cell_gives_back_every_slot_by_edge_turns() {
+        let heap = heap(1);
+        let table = heap.table();
+        for turn in EDGE_TURNS {
+            for slot in 0..SLOT_COUNT_MAX as u32 {
+                table.cell(5).store(pack(slot, turn), Ordering::Relaxed);
+                assert_eq!(table.read_cell(5), (slot, turn));
+            }
+        }
+    }
+
+    /// Sets a ring up as if it had come to `position`, in the last epoch but one.
+    fn at(heap: &HeapTable, position: u64) -> Table<'_> {
+        let table = heap.table();
+        table.control.head.store(Head::new(0xfffe, position).bits(), Ordering::Relaxed);
+        table.control.tail.store(position, Ordering::Relaxed);
+        table
+    }
+
+    /// Where rings begin: at their first lap, around laps, and a last lap before positions end.
+    fn starts(slot_count: u32) -> impl Iterator<Item = u64> {
+        let lap = u64::from(slot_count) * 4;
+        let edges = [lap, 2 * lap, 1 << 32, POSITION_END - 5 * lap];
+        edges.into_iter().flat_map(move |edge| [edge, edge + 1, edge + lap / 2, edge + lap - 1])
+    }
+
+    #[test]
+    fn tasks_come_in_their_order_for_laps_wherever_the_ring_begins() {
+        for slot_count in [1, 2, 3, 4, 5, 8, 64] {
+            let heap = heap(slot_count);
+            for start in starts(slot_count) {
+                let table = at(&heap, start);
+                let mut next = start;
+                for turn in 1..=13 {
+                    for slot in (0..slot_count).rev() {
+                        assert_eq!(table.publish(slot, turn), Some(next));
+                        next += 1;
+                    }
+                    for slot in (0..slot_count).rev() {
+                        let claim = table.claim(Owner(0)).unwrap().expect("a task is ready");
+                        assert_eq!((claim.slot, claim.turn), (slot, turn));
+                    }
+                    assert!(table.claim(Owner(0)).unwrap().is_none());
+                    assert_eq!((table.head_position(), table.tail_position()), (next, next));
+                }
+            }
+        }
+    }
+
+    /// Withdrawn tasks leave stale cells behind one that waits.
+    #[test]
+    fn a_ring_takes_half_of_its_cells_and_refuses_the_next_wherever_it_begins() {
+        for slot_count in [2, 3, 4, 5, 8, 64] {
+            let heap = heap(slot_count);
+            let half = u64::from(slot_count) * 2;
+            for start in starts(slot_count) {
+                let table = at(&heap, start);
+                assert!(table.publish(0, 1).is_some());
+                for turn in 1..half {
+                    assert_eq!(table.publish(1, turn), Some(start + turn));
+                }
+                assert!(table.publish(1, half).is_none() && !table.has_room());
+                let claims =
+                    [(); 2].map(|()| table.claim(Owner(0)).unwrap().map(|x| (x.slot, x.turn)));
+                assert_eq!(claims, [Some((0, 1)), Some((1, half - 1))]);
+                assert!(table.claim(Owner(0)).unwrap().is_none() && table.has_room());
+            }
+        }
+    }
+
+    /// The first position is a lap up: there is one before it for each cell.
+    #[test]
+    fn a_ring_takes_a_task_given_back_for_each_of_its_cells_and_refuses_the_next() {
+        for slot_count in [1, 2, 3, 4, 5, 8, 64] {
+            let made = heap(slot_count);
+            let old = heap(slot_count);
+            let lap = u64::from(slot_count) * 4;
+            let begun = starts(slot_count).map(|start| at(&old, start));
+            for table in std::iter::once(made.table()).chain(begun) {
+                let start = table.head_position();
+                for turn in 1..=lap {
+                    table.slots[0].fill(turn);
+                    assert!(table.push_front(0, turn));
+                    assert_eq!(table.head_position(), start - turn);
+                }
+                assert!(!table.push_front(0, lap + 1));
+                let claim = table.claim(Owner(0)).unwrap().expect("the last is ready");
+                assert_eq!((claim.slot, claim.turn), (0, lap));
+                assert!(table.claim(Owner(0)).unwrap().is_none());
+                assert_eq!(table.head_position(), start);
+            }
+        }
+    }
+}

@@ -249,3 +249,57 @@ impl Slot {
         next
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNERS: [Owner; 5] = [Owner(0), Owner(1), Owner(1023), Owner(1024), Owner(u16::MAX)];
+    const TURNS: [u64; 4] = [0, 1, (1 << 40) - 2, (1 << 40) - 1];
+
+    /// Every phase byte by edge owners and turns: words of peers of ours, and scribbled ones.
+    fn words() -> impl Iterator<Item = SlotWord> {
+        TURNS.into_iter().flat_map(|turn| {
+            OWNERS.into_iter().flat_map(move |owner| {
+                let bits = turn << 24 | u64::from(owner.0) << 8;
+                (0..=u64::from(u8::MAX)).map(move |byte| SlotWord::from_bits(bits | byte))
+            })
+        })
+    }
+
+    /// Does a step on a slot whose word is `before`: it is done and leaves `after`, or is refused and
+    /// leaves the word as it was.
+    fn check(before: SlotWord, after: Option<SlotWord>, step: impl FnOnce(&Slot) -> bool) {
+        let slot = Slot::new();
+        slot.word.store(before.bits(), Ordering::Relaxed);
+        assert_eq!(step(&slot), after.is_some(), "{before:?}");
+        assert_eq!(slot.word(), after.unwrap_or(before), "from {before:?}");
+    }
+
+    /// From a word that a peer has scribbled no step leads to one that means another task or worker.
+    #[test]
+    fn each_step_is_taken_from_its_own_phase_owner_and_turn_and_from_no_other_word() {
+        use Phase::{Begun, Condemned, Done, Taken};
+        for before in words() {
+            for turn in TURNS {
+                for owner in OWNERS {
+                    let owned = |phase| SlotWord::owned(phase, owner, turn);
+                    let ready = SlotWord::ready(turn);
+                    let from = |word, after| (before == word).then_some(after);
+                    check(before, from(ready, owned(Taken)), |slot| slot.take(owner, turn));
+                    check(before, from(owned(Taken), owned(Begun)), |slot| slot.begin(owner, turn));
+                    check(before, from(owned(Begun), owned(Done)), |slot| slot.finish(owner, turn));
+                    check(before, from(owned(Taken), ready), |slot| slot.give_back(owner, turn));
+                }
+                let in_turn = |phase| before.turn() == turn && before.phase() == Some(phase);
+                let is_unbegun = in_turn(Phase::Ready) || in_turn(Taken);
+                let free = SlotWord::free(turn);
+                check(before, is_unbegun.then_some(free), |slot| slot.withdraw(turn));
+                let condemned = SlotWord::owned(Condemned, before.owner(), turn);
+                check(before, in_turn(Begun).then_some(condemned), |slot| {
+                    slot.condemn(turn).inspect(|&owner| assert_eq!(owner, before.owner())).is_some()
+                });
+            }
+        }
+    }
+}

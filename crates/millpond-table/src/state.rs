@@ -143,6 +143,58 @@ mod tests {
         }
     }
 
+    /// Where a field may spill into its neighbour, lose its top bit or wrap.
+    const EDGE_TURNS: [u64; 6] = [0, 1, 0x55_5555_5555, 1 << 39, TURN_MASK - 1, TURN_MASK];
+    const PHASES: [Phase; 6] =
+        [Phase::Free, Phase::Ready, Phase::Taken, Phase::Begun, Phase::Done, Phase::Condemned];
+
+    /// No field of a word looks at another's bits, so that all of two fields by the edges of the third
+    /// stand for all words.
+    #[test]
+    fn every_phase_byte_by_every_owner_decodes_to_its_fields_and_a_phase_or_none() {
+        for turn in EDGE_TURNS {
+            for owner in 0..=u16::MAX {
+                for byte in 0..=u8::MAX {
+                    // By the picture above, not by the constants under test.
+                    let bits = turn * (1 << 24) + u64::from(owner) * (1 << 8) + u64::from(byte);
+                    let word = SlotWord::from_bits(bits);
+                    assert_eq!((word.bits(), word.owner().0, word.turn()), (bits, owner, turn));
+                    let phase = PHASES.get(usize::from(byte)).copied();
+                    assert_eq!(word.phase(), phase, "{bits:#x}");
+                    let is_held = (2..=3).contains(&byte) || byte == 5;
+                    assert_eq!(word.is_held_by(Owner(owner)), is_held, "{bits:#x}");
+                    assert!(!word.is_held_by(Owner(owner ^ 1)) && !word.is_held_by(Owner(!owner)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_that_we_make_reads_as_it_was_made_and_no_two_are_the_same() {
+        for turn in EDGE_TURNS {
+            // What is beyond a turn's bits must not reach the fields beside it.
+            for beyond in [0, 1 << 40, u64::MAX << 40] {
+                assert_eq!(SlotWord::free(turn | beyond).bits(), turn << 24);
+                assert_eq!(SlotWord::ready(turn | beyond).bits(), turn << 24 | 1);
+            }
+            let mut seen = std::collections::HashSet::new();
+            for unowned in [SlotWord::free(turn), SlotWord::ready(turn)] {
+                assert!(seen.insert(unowned.bits()));
+            }
+            for owner in (0..=u16::MAX).map(Owner) {
+                for phase in &PHASES[2..] {
+                    let word = SlotWord::owned(*phase, owner, turn);
+                    let read = (word.phase(), word.owner(), word.turn());
+                    assert_eq!(read, (Some(*phase), owner, turn));
+                    assert_eq!(SlotWord::owned(*phase, owner, turn | 1 << 40), word);
+                    assert!(seen.insert(word.bits()), "{word:?}");
+                }
+            }
+            let next = next_turn(turn);
+            assert!(next <= TURN_MASK && next != turn && next_turn(next) != turn);
+        }
+    }
+
     #[test]
     fn the_last_turn_is_followed_by_the_first() {
         assert_eq!(next_turn(TURN_MASK), 0);
