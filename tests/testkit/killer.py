@@ -88,7 +88,7 @@ class Killer(threading.Thread):
         """Kill one worker; False if there is none to kill now."""
         if not (candidates := self._candidates()):
             return False
-        victim = self._random.choice(candidates)
+        victim = self.choose(candidates)
         try:
             if self._within_tasks and not self._is_held_in_a_task(victim):
                 return False
@@ -98,6 +98,10 @@ class Killer(threading.Thread):
             return False
         self.victims.append(victim)
         return True
+
+    def choose(self, candidates: list[int]) -> int:
+        """The next victim."""
+        return self._random.choice(candidates)
 
     def _is_held_in_a_task(self, pid: int) -> bool:
         """Stop a worker, and tell whether it stands in a task; if not, it goes on."""
