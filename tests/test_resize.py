@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ import millpond
 import numpy as np
 import pytest
 from testkit import procfs
+from testkit.forms import seeded
 from testkit.ledger import Ledger, wait_until
 from testkit.pools import pids_of, running
 from testkit.work import (
@@ -187,7 +187,7 @@ def test_a_pool_may_end_while_its_number_changes(start_method: str) -> None:
 @pytest.mark.limit_s(120)
 def test_resizing_under_kills_loses_no_task_and_does_none_twice(tmp_path: Path) -> None:
     ledger = Ledger.at(tmp_path)
-    rng = random.Random(7)
+    rng = seeded()
     tasks = 2000
     with running(4) as pool:
         results = [pool.apply_async(journalled_square, (ledger, x)) for x in range(tasks)]

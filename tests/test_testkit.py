@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
 import pytest
 from testkit import oracle
 from testkit.census import Census
+from testkit.forms import commit, seeded
+from testkit.killer import Killer, marks
 from testkit.ledger import Ledger
 from testkit.scripts import environment, run_script
 
@@ -125,26 +128,102 @@ def test_the_watchdog_ends_a_hang_with_a_dump_of_everybody(tmp_path: Path) -> No
     assert "wchan" in ended.stderr
 
 
-def test_the_watchdog_kills_what_cannot_even_fail(tmp_path: Path) -> None:
-    """A main thread that swallows everything is ended from outside."""
-    (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text())
-    (tmp_path / "test_deaf.py").write_text(
-        "import pytest, signal, time\n"
-        "@pytest.mark.limit_s(0.5)\n"
-        "def test_deaf():\n"
-        "    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.SIGRTMAX + 1))\n"
-        "    time.sleep(600)\n"
+NOTED = "MILLPOND_SEED=7 commit="
+
+
+def run_tests(directory: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """Run a test file of that one body under the watchdog, with a seed of 7."""
+    (directory / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text())
+    (directory / "test_it.py").write_text(
+        "import os, pytest, signal, time\nfrom testkit.forms import seeded\n"
+        + textwrap.dedent(body)
     )
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."],
-        cwd=tmp_path,
-        env=environment("watchdog") | {"MILLPOND_WATCHDOG_GRACE_S": "1"},
+    extra = {"MILLPOND_WATCHDOG_GRACE_S": "1", "MILLPOND_SEED": "7"}
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(directory),
+            ".",
+        ],
+        cwd=directory,
+        env=environment("watchdog") | extra,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_watchdog_kills_what_cannot_even_fail_and_tells_its_seed(tmp_path: Path) -> None:
+    """A main thread that swallows everything is ended from outside, and what it printed is lost."""
+    ended = run_tests(
+        tmp_path,
+        """
+        @pytest.mark.limit_s(0.5)
+        def test_deaf():
+            seeded()
+            signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.SIGRTMAX + 1))
+            time.sleep(600)
+        """,
+    )
     assert ended.returncode == -9
-    assert "does not end; killing it" in ended.stderr
+    _, _, last_words = ended.stderr.partition("does not end; killing it")
+    assert NOTED in last_words
+    assert NOTED not in ended.stdout
+
+
+def test_the_seed_of_a_test_that_takes_its_process_along_is_told(tmp_path: Path) -> None:
+    ended = run_tests(
+        tmp_path,
+        """
+        def test_that_ends():
+            seeded()
+
+        def test_that_crashes():
+            seeded()
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    assert ended.returncode == -9
+    assert "the tests' process has ended in test_it.py::test_that_crashes" in ended.stderr
+    assert ended.stderr.count(NOTED) == 1
+    assert NOTED not in ended.stdout
+
+
+def test_a_seed_is_told_with_the_commit_and_not_where_all_is_well(tmp_path: Path) -> None:
+    ended = run_tests(
+        tmp_path,
+        """
+        def test_that_fails():
+            seeded()
+            raise AssertionError
+        def test_that_does_not():
+            seeded()
+        """,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout.count(NOTED + commit()) == 1
+    assert ended.stderr == ""
+
+
+def test_the_same_seed_gives_the_same_fault_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a kill is due, and who of those that are there."""
+
+    def plan(seed: int) -> tuple[list[int], list[int]]:
+        monkeypatch.setenv("MILLPOND_SEED", str(seed))
+        due = marks(seeded(), tasks=1000, kills=40)
+        killer = Killer(None, Ledger(str(tmp_path / "ledger")), due)  # type: ignore[arg-type]
+        return due, [killer.choose(list(range(8))) for _ in due]
+
+    assert plan(7) == plan(7)
+    for part, other in zip(plan(7), plan(8), strict=True):
+        assert part != other
 
 
 def test_a_script_that_leaves_a_process_behind_is_found_out(tmp_path: Path) -> None:

@@ -43,45 +43,47 @@ def stdlib_fds() -> set[int]:
     return {fd for fd in ends if fd is not None}
 
 
-def open_files() -> Counter[str]:
+def open_files(pid: int | None = None) -> Counter[str]:
     """Descriptors by what they point to; inode numbers tell one pipe from another."""
-    kept = stdlib_fds()
+    kept = set() if pid else stdlib_fds()
+    at = f"/proc/{pid or 'self'}/fd"
     found: Counter[str] = Counter()
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir(at):
         if int(name) not in kept:
             try:
-                found[os.readlink(f"/proc/self/fd/{name}")] += 1
+                found[os.readlink(f"{at}/{name}")] += 1
             except FileNotFoundError:
                 continue  # the descriptor that listed the directory
     return found
 
 
-def threads() -> Counter[str]:
+def threads(pid: int | None = None) -> Counter[str]:
     """All threads of the process by name, Rust's and C's included."""
+    at = f"/proc/{pid or 'self'}/task"
     found: Counter[str] = Counter()
-    for tid in os.listdir("/proc/self/task"):
+    for tid in os.listdir(at):
         try:
-            with open(f"/proc/self/task/{tid}/comm", encoding="utf-8", errors="replace") as comm:
+            with open(f"{at}/{tid}/comm", encoding="utf-8", errors="replace") as comm:
                 found[comm.read().strip()] += 1
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
 
-def children() -> Counter[str]:
+def children(pid: int | None = None) -> Counter[str]:
     """Descendants, zombies included: a child that nobody reaped is a leak too."""
     spared = stdlib_pids() | ignored_pids
     return Counter(
         f"{process.comm} ({process.pid}, state {process.state}, parent {process.ppid})"
-        for process in procfs.descendants(os.getpid())
+        for process in procfs.descendants(pid or os.getpid())
         if process.pid not in spared
     )
 
 
-def mappings() -> Counter[str]:
+def mappings(pid: int | None = None) -> Counter[str]:
     """Bytes mapped of the pool's memory, by inode: neighbours may merge, bytes may not."""
     found: Counter[str] = Counter()
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
+    with open(f"/proc/{pid or 'self'}/maps", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if MEMFD in line:
                 span, _, _, _, inode, *_ = line.split()
@@ -108,8 +110,9 @@ class Census:
     shm: Counter[str]
 
     @classmethod
-    def take(cls) -> Census:
-        return cls(open_files(), threads(), children(), mappings(), shared_names())
+    def take(cls, pid: int | None = None) -> Census:
+        """Count what this process holds, or another, of which nothing is left out."""
+        return cls(open_files(pid), threads(pid), children(pid), mappings(pid), shared_names())
 
     def changes(self, after: Census) -> list[str]:
         """What was added or lost since, one line each; empty when nothing was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,20 @@ def workers_of(pool: Any) -> list[Any]:
 def pids_of(pool: Any) -> set[int]:
     """The process ids of the workers that live."""
     return {worker.pid for worker in workers_of(pool) if worker.is_alive()}
+
+
+def is_whole(pool: millpond.Pool, count: int, victims: Iterable[int] = ()) -> bool:
+    """Whether so many workers live, and each that a signal has ended is replaced, and counted.
+
+    Args:
+        pool: The pool.
+        count: How many workers it should have.
+        victims: Whom somebody has killed: one that was just killed may still read as alive.
+    """
+    stats = pool.stats()
+    return len(pids_of(pool).difference(victims)) == count and stats["replacements"] == sum(
+        stats.deaths.values()
+    )
 
 
 def asleep(pool: millpond.Pool, directory: Path, count: int) -> list[int]:

@@ -5,6 +5,9 @@ tested process would make every fork a fork of a threaded program. When a test e
 makes the process print its Python stacks (by a signal that `faulthandler` answers without the GIL;
 forked workers have inherited the answer), tells for each process of the family what the kernel
 knows, kills the children, and asks the test to fail. A test that cannot even do that is killed.
+
+What a test has noted here is told when it exceeds its limit, and when its process ends in it: what it
+has printed may be lost by then.
 """
 
 from __future__ import annotations
@@ -33,11 +36,14 @@ class Expired(BaseException):
 class Watchdog:
     """The end in the tested process: starts the monitor, tells it what runs and how long it may."""
 
+    _current: Watchdog | None = None
+
     def __init__(self) -> None:
         self._stacks: IO[str] = tempfile.TemporaryFile("w+", prefix="millpond-stacks-")
         shared = self._stacks.fileno()  # by the whole family, so every write goes to the end
         fcntl.fcntl(shared, fcntl.F_SETFL, fcntl.fcntl(shared, fcntl.F_GETFL) | os.O_APPEND)
         self._running: str | None = None
+        Watchdog._current = self
         self._owner = os.getpid()
         faulthandler.register(DUMP_SIGNAL, file=self._stacks, all_threads=True)
         signal.signal(FAIL_SIGNAL, self._fail)
@@ -63,8 +69,13 @@ class Watchdog:
         self._running = None
         self._tell("disarm")
 
+    def note(self, text: str) -> None:
+        if self._running is not None and os.getpid() == self._owner:
+            self._tell(f"note {text}")
+
     def stop(self) -> None:
         assert self._monitor.stdin is not None
+        Watchdog._current = None
         self._monitor.stdin.close()
         self._monitor.wait()
         faulthandler.unregister(DUMP_SIGNAL)
@@ -78,6 +89,12 @@ class Watchdog:
     def _fail(self, _signum: int, _frame: FrameType | None) -> None:
         if self._running is not None and os.getpid() == self._owner:
             raise Expired(f"{self._running} exceeded its limit; the dump is on standard error")
+
+
+def note(text: str) -> None:
+    """Have a line told if the running test hangs, or its process ends; nothing outside of tests."""
+    if Watchdog._current is not None:
+        Watchdog._current.note(text)
 
 
 # The monitor, from here on: it runs as a script and imports nothing of the project.
@@ -130,9 +147,14 @@ def _describe(pid: int) -> str:
     return "\n".join(lines)
 
 
-def _expire(root: int, stacks: int, name: str, limit_s: float) -> None:
+def _say(what: str, notes: list[str]) -> None:
+    print(f"=== WATCHDOG: {what} ===", *notes, sep="\n", file=sys.stderr, flush=True)
+
+
+def _expire(root: int, stacks: int, what: str, notes: list[str]) -> None:
     family = _family(root)
-    print(f"\n=== WATCHDOG: {name} exceeded {limit_s:g} s ===", file=sys.stderr)
+    print(file=sys.stderr)
+    _say(what, notes)
     offset = os.fstat(stacks).st_size
     for pid in family:
         print(_describe(pid), file=sys.stderr, flush=True)
@@ -143,7 +165,7 @@ def _expire(root: int, stacks: int, name: str, limit_s: float) -> None:
     while part := os.pread(stacks, 65536, offset):
         sys.stderr.write(part.decode(errors="replace"))
         offset += len(part)
-    print("=== WATCHDOG: end of dump; killing the children ===", file=sys.stderr, flush=True)
+    _say("end of dump; killing the children", [])
     # Later tests need the standard library's helpers: it would warn of their loss.
     _kill([pid for pid in family[1:] if not _is_stdlib_helper(pid, root)])
     os.kill(root, FAIL_SIGNAL)
@@ -165,35 +187,37 @@ def _kill(pids: list[int]) -> None:
 
 
 def monitor(root: int, stacks: int) -> None:
-    """Read `arm SECONDS NAME` and `disarm`; act when the time is over; end with the tests."""
+    """Read `arm SECONDS NAME`, `note TEXT`, `disarm`; act when the time is over; end with the tests."""
     deadline: float | None = None
     name, limit_s, expired = "", 0.0, False
+    notes: list[str] = []
     pending = b""
     while os.getppid() == root:
         wait = 1.0 if deadline is None else max(0.0, min(1.0, deadline - time.monotonic()))
         if select.select([0], [], [], wait)[0]:
             data = os.read(0, 65536)
             if not data:
-                return
+                break
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 verb, _, rest = line.decode().partition(" ")
-                expired, deadline = False, None
+                if verb == "note":
+                    notes.append(rest)
+                    continue
+                expired, deadline, notes = False, None, []
                 if verb == "arm":
                     limit, _, name = rest.partition(" ")
                     limit_s = float(limit)
                     deadline = time.monotonic() + limit_s
         elif deadline is not None and time.monotonic() >= deadline:
             if expired:
-                print(
-                    f"=== WATCHDOG: {name} does not end; killing it ===",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                _say(f"{name} does not end; killing it", notes)
                 _kill(_family(root))
                 return
-            _expire(root, stacks, name, limit_s)
+            _expire(root, stacks, f"{name} exceeded {limit_s:g} s", notes)
             expired, deadline = True, time.monotonic() + FAIL_GRACE_S
+    if deadline is not None:
+        _say(f"the tests' process has ended in {name}", notes)
 
 
 if __name__ == "__main__":
