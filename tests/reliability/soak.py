@@ -39,6 +39,8 @@ PRIVATE_SLOPE_MAX = 1 << 20
 PRIVATE_STEP = 1 << 20
 """Bytes: the piece in which Python takes memory from the system. A quarter of a run may need
 one more than the quarter before without a leak, for where free blocks lie is a matter of chance."""
+WARM_MINUTES = 4.0
+"""How long a run must be for its first quarter to see all that is made once, and rare, by chance."""
 PACE_MIN = 0.95
 """Of the first quarter's tasks a second that the last quarter must have."""
 JUDGED_MINUTES = 30.0
@@ -214,7 +216,7 @@ def told(samples: list[dict[str, int]], hours: list[float]) -> list[str]:
             grown.append(name)
     rise = trend.rise(hours, [sample[PRIVATE] for sample in samples])
     print(f"{PRIVATE}: rises by {rise.per_hour:,.0f} an hour in each part after the warm-up")
-    if rise.exceeds(PRIVATE_SLOPE_MAX, PRIVATE_STEP):
+    if 60 * hours[-1] > WARM_MINUTES and rise.exceeds(PRIVATE_SLOPE_MAX, PRIVATE_STEP):
         grown.append(f"{PRIVATE}, steadily")
     return grown
 
