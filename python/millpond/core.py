@@ -353,8 +353,9 @@ class Core:
         self.workers.release()
 
     def break_down(self, error: BaseException) -> None:
-        """No worker can start: end all jobs with the cause."""
-        self.broken = error
+        """Nothing can run any more: end all jobs with the cause, and those that still come."""
+        if self.broken is None:
+            self.broken = error
         self.abandon_all(error)
 
     def abandon_all(self, error: BaseException) -> None:

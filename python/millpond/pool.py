@@ -168,7 +168,8 @@ class Pool(stdlib_pool.Pool):
         )
 
     def _check_running(self) -> None:
-        if self._state != RUN:
+        # The standard library's exit handler ends the core, and does not tell the pool.
+        if self._state != RUN or self._core.state == TERMINATE:
             raise ValueError("Pool not running")
         self._core.check_process()
 
@@ -427,7 +428,7 @@ class Pool(stdlib_pool.Pool):
         core.workers.terminate()
         # One that ignores the signal, or handles it and goes on, ends when it has nothing to do.
         core.engine.stop_workers()
-        core.abandon_all(core.losses.terminated())
+        core.break_down(core.losses.terminated())
         feeders = tuple(core.feeders.values())
         core.callbacks.end()
         # A callback that blocks must not keep the program from ending.

@@ -7,6 +7,8 @@ and whom and what it left.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ PROLOGUE = """
 import multiprocessing, os, sys
 from testkit.ledger import wait_until
 from testkit.work import square, touch_and_wait
-from millpond import Pool
+from millpond import Pool, WorkerDied
 
 def make(**kwds):
     return Pool(2, context=multiprocessing.get_context(sys.argv[1]), **kwds)
@@ -60,7 +62,7 @@ if __name__ == "__main__":
     logging.basicConfig(stream=io.StringIO())
     done = threading.Event()
     threads = [threading.Thread(target=for_ever, args=(busy,))
-               for busy in (allocate, note, load, start) for _ in range(2)]
+               for busy in (allocate, note, load) * 3 + (start,)]
     for thread in threads: thread.start()
     try:
         for _ in range(int(sys.argv[2])):
@@ -70,7 +72,7 @@ if __name__ == "__main__":
         done.set()
     print("done")
 """
-POOLS = {"fork": by_form(4, 500), "spawn": by_form(1, 25), "forkserver": by_form(1, 25)}
+POOLS = {"fork": by_form(4, 1000), "spawn": by_form(1, 25), "forkserver": by_form(1, 25)}
 
 
 @pytest.mark.limit_s(by_form(60, 3600))
@@ -79,12 +81,79 @@ def test_pools_may_be_made_in_a_parent_of_many_busy_threads(
 ) -> None:
     """Row 8, gh-90622 and gh-105464: the child has their locks, and nobody who gives them back.
 
-    Eight threads allocate, log, import and start threads; each task has a worker of its own, which
-    does likewise.
+    Nine threads allocate, log and import, and one starts threads; each task has a worker of its own,
+    which does likewise.
     """
     ended = run(BUSY_PARENT, tmp_path, start_method, str(POOLS[start_method]))
     assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
     assert ended.orphans == []
+
+
+COUNTED = """
+if __name__ == "__main__":
+    if sys.argv[3:] != ["traced"]:
+        calls = "trace=clone,clone3,fork,vfork"
+        strace = ["strace", "-f", "-qq", "-e", calls, "-o", sys.argv[2]]
+        os.execvp("strace", [*strace, sys.executable, *sys.argv, "traced"])
+    pool = make()
+    assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+    assert pool.apply(len, (bytes(1 << 20),)) == 1 << 20
+    try:
+        pool.apply(os._exit, (3,))
+    except WorkerDied:
+        pass
+    wait_until(lambda: pool.stats()["replacements"] == 1, "the replacement")
+    assert sorted(pool.imap_unordered(square, range(5))) == [0, 1, 4, 9, 16]
+    pool.close()
+    pool.join()
+    print("done")
+"""
+WORKERS_STARTED = 3
+BEGUN = re.compile(r"^(\d+) +(clone3?|v?fork)\(")
+MADE = re.compile(r" = (\d+)$")
+
+
+def births(log: list[str]) -> list[tuple[str, str, str]]:
+    """(who, "thread", "vfork" or "fork", whom) of each call that made one; a call that another
+    process's interrupts in the log has its result on a line of its own."""
+    begun: dict[str, str] = {}
+    found = []
+    for line in log:
+        who = line.split(maxsplit=1)[0]
+        if match := BEGUN.match(line):
+            is_vfork = match[2] == "vfork" or "CLONE_VFORK" in line
+            begun[who] = "thread" if "CLONE_THREAD" in line else "vfork" if is_vfork else "fork"
+        if (made := MADE.search(line)) and who in begun:
+            found.append((who, begun.pop(who), made[1]))
+    return found
+
+
+def births_by_first(log: list[str]) -> list[str]:
+    """The kinds of those that the first process made, by whichever of its threads."""
+    all_births = births(log)
+    threads = {log[0].split(maxsplit=1)[0]}
+    for _ in all_births:  # a thread may be in the log before it is told whose it is
+        threads |= {whom for who, kind, whom in all_births if kind == "thread" and who in threads}
+    return [kind for who, kind, _ in all_births if who in threads]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_parent_is_copied_once_for_each_forked_worker_and_for_nothing_else(
+    start_method: str, tmp_path: Path
+) -> None:
+    """A copy of a process of many threads has their locks; one that at once becomes another program
+    (vfork and exec) takes none of them. One of three workers takes a dead one's place."""
+    log = tmp_path / "strace"
+    assert_quiet(run(COUNTED, tmp_path, start_method, str(log)), "done\n")
+    kinds = births_by_first(log.read_text().splitlines())
+    print({kind: kinds.count(kind) for kind in ("thread", "vfork", "fork")})
+    assert kinds.count("thread") > 0, "the pool has threads, so the log is not understood"
+    if start_method == "fork":
+        assert kinds.count("fork") == WORKERS_STARTED
+    else:
+        assert kinds.count("fork") == 0
+        # Under forkserver, the server; besides, the standard library's tracker of resources.
+        assert kinds.count("vfork") >= (WORKERS_STARTED if start_method == "spawn" else 1)
 
 
 CLOSED_WHILE_BUSY = """
