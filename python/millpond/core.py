@@ -77,7 +77,8 @@ class Core:
         self.dispatcher = Dispatcher(self)
         self.callbacks = Callbacks(self)
         self.feeders: dict[_native.Job, Feeder] = {}
-        #: Why nothing more can run, once three workers in a row could not start.
+        #: Why nothing more can run: no worker can start, the memory is damaged, or the pool was
+        #: terminated.
         self.broken: BaseException | None = None
         #: Counts the times that a caller led; the keeper steps in when it stands still.
         self.activity = 0
