@@ -1,4 +1,4 @@
-"""What a program and its tasks have set for signals, beside a pool: nothing of it is the pool's to change.
+"""What a program and its tasks have set for signals: a pool beside them changes nothing of it.
 
 The kernel tells, for each thread, what is blocked, and for each process what is ignored and caught.
 """
@@ -49,7 +49,9 @@ def state_of(thread: str = "thread-self") -> dict[str, int]:
 
 def masks_by_thread() -> dict[int, int]:
     """What each thread of this process blocks."""
-    return {int(tid): state_of(f"self/task/{tid}")["SigBlk"] for tid in os.listdir("/proc/self/task")}
+    return {
+        int(tid): state_of(f"self/task/{tid}")["SigBlk"] for tid in os.listdir("/proc/self/task")
+    }
 
 
 def state_and_masks(_: object = None) -> tuple[dict[str, int], dict[int, int], int, dict[int, Any]]:
