@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,9 @@ from testkit.scripts import orphans_of, run_script, start_script
 from testkit.work import touch_and_wait
 
 STOPPED_S = by_form(0.2, 5.0)
-BURST = 100
+# So far apart are the signals of a burst: those that come closer are one to the kernel.
+BURST_PAUSE_S = 0.001
+BURST_COUNT_MIN = 3
 ROUNDS = by_form(1, 20)
 
 REAPED = """
@@ -93,19 +99,30 @@ INTERRUPTED = """
 """
 
 
-def interrupt(start_method: str, directory: Path, times: int) -> tuple[int, str, list[str]]:
-    """Press Ctrl-C so often, for the whole family; its exit code, standard error and orphans."""
+@contextmanager
+def working(start_method: str, directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program, with both its workers in tasks; and its family's mark."""
     directory.mkdir()
     process, mark = start_script(INTERRUPTED, directory, start_method, str(directory / "began"))
     with process:
         wait_until(lambda: len(list(directory.glob("began.*"))) == 2, "both workers to work")
-        for _ in range(times):
-            try:
-                os.killpg(process.pid, signal.SIGINT)
-            except ProcessLookupError:
-                break
-        _, stderr = process.communicate()
-    return process.returncode, stderr, orphans_of(mark)
+        yield process, mark
+
+
+def interrupt_until_the_end(process: subprocess.Popen[str]) -> int:
+    """Press Ctrl-C for the whole family again and again until the program has ended; how often.
+
+    Its pid is not reaped before, and so cannot be another's.
+    """
+    count = 0
+    ends = os.pidfd_open(process.pid)
+    try:
+        while not select.select([ends], [], [], BURST_PAUSE_S)[0]:
+            os.killpg(process.pid, signal.SIGINT)
+            count += 1
+    finally:
+        os.close(ends)
+    return count
 
 
 @pytest.mark.limit_s(by_form(60, 300))
@@ -113,8 +130,10 @@ def test_ctrl_c_among_many_tasks_ends_all_with_one_traceback(
     start_method: str, tmp_path: Path
 ) -> None:
     for round_ in range(ROUNDS):
-        code, stderr, orphans = interrupt(start_method, tmp_path / str(round_), 1)
-        assert (code, orphans) == (-signal.SIGINT, []), stderr
+        with working(start_method, tmp_path / str(round_)) as (process, mark):
+            os.killpg(process.pid, signal.SIGINT)
+            _, stderr = process.communicate()
+        assert (process.returncode, orphans_of(mark)) == (-signal.SIGINT, []), stderr
         assert stderr.count("Traceback (most recent call last)") == 1, stderr
         assert stderr.count("KeyboardInterrupt") == 1, stderr
 
@@ -123,10 +142,16 @@ def test_ctrl_c_among_many_tasks_ends_all_with_one_traceback(
 def test_a_burst_of_ctrl_c_ends_all_and_no_worker_says_a_word(
     start_method: str, tmp_path: Path
 ) -> None:
-    """Each that finds the parent in Python raises there, wherever it is: so is the language."""
+    """Each that finds the parent in Python raises there, wherever it is: so is the language.
+
+    They go on until the parent has ended, and so meet the ends of the workers and its own.
+    """
     for round_ in range(ROUNDS):
-        code, stderr, orphans = interrupt(start_method, tmp_path / str(round_), BURST)
-        assert (code, orphans) == (-signal.SIGINT, []), stderr
+        with working(start_method, tmp_path / str(round_)) as (process, mark):
+            count = interrupt_until_the_end(process)
+            _, stderr = process.communicate()
+        assert (process.returncode, orphans_of(mark)) == (-signal.SIGINT, []), stderr
+        assert count >= BURST_COUNT_MIN
         assert "PoolWorker" not in stderr and "millpond/worker.py" not in stderr, stderr
 
 

@@ -12,6 +12,8 @@ mod hostile;
 mod small_model;
 #[path = "promises/small_worlds.rs"]
 mod small_worlds;
+#[path = "promises/spinners.rs"]
+mod spinners;
 #[path = "promises/threads.rs"]
 mod threads;
 
