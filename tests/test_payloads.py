@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import millpond
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from millpond._native import encode
 from testkit.forms import by_form
 from testkit.pools import running
+
+T = TypeVar("T")
 
 EDGES = (0, 1, 64, 128, 192, 256, 4096, 65536, 1 << 20, 1 << 22)
 SIZES = sorted({size for edge in EDGES for size in (edge - 1, edge, edge + 1) if size >= 0})
@@ -28,7 +31,7 @@ def digest(payload: bytes) -> tuple[int, str]:
     return len(payload), hashlib.blake2b(payload).hexdigest()
 
 
-def back_and_forth(payload: bytes) -> bytes:
+def back_and_forth(payload: T) -> T:
     return payload
 
 
@@ -137,7 +140,7 @@ def test_bytes_of_every_small_size_arrive_whole() -> None:
         assert pool.map(back_and_forth, payloads, chunksize=1) == payloads
         # What the pickler writes, for the sake of the bytearray, has another length around it.
         pairs = [(payload, bytearray(payload)) for payload in payloads]
-        assert pool.map(back_and_forth, pairs, chunksize=1) == pairs  # type: ignore[arg-type]
+        assert pool.map(back_and_forth, pairs, chunksize=1) == pairs
 
 
 def around(limit: int, extras: set[int]) -> list[int]:

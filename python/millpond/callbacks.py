@@ -32,6 +32,7 @@ class Callbacks:
         self._starting = threading.Lock()
         self._current: Result | None = None
         self._ends = False
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Start the thread, unless it runs: before a job is there whose callback would need it.
@@ -73,16 +74,22 @@ class Callbacks:
     def join(self, timeout_s: float | None = None) -> None:
         """Wait for the thread's end, unless this is it; ``timeout_s`` seconds at most."""
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout_s)
+        if thread is None or thread is threading.current_thread():
+            return
+        # Before CPython 3.13 a thread whose join was interrupted counts as ended.
+        if self._ended.wait(timeout_s):
+            thread.join()
 
     def _run(self) -> None:
-        while True:
-            self._arrived.acquire()
-            if self._due:
-                self._drain()
-            elif self._ends:
-                return
+        try:
+            while True:
+                self._arrived.acquire()
+                if self._due:
+                    self._drain()
+                elif self._ends:
+                    return
+        finally:
+            self._ended.set()
 
     def _drain(self) -> None:
         engine = self._core.engine

@@ -55,6 +55,7 @@ class Keeper:
         #: How often in a row the system has denied a worker, and when it is asked again.
         self._denial_count = 0
         self._retry_at_s = 0.0
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="millpond-keeper", daemon=True)
 
     def start(self) -> None:
@@ -73,6 +74,8 @@ class Keeper:
     def join(self) -> None:
         """Wait for the thread's end, unless this is it."""
         if self._thread is not threading.current_thread():
+            # Before CPython 3.13 a thread whose join was interrupted counts as ended.
+            self._ended.wait()
             self._thread.join()
 
     def _run(self) -> None:
@@ -84,6 +87,8 @@ class Keeper:
             self._core.engine.stop_workers()
             self._core.callbacks.end()
             raise
+        finally:
+            self._ended.set()
 
     def _keep(self) -> None:
         core = self._core

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from multiprocessing import context, process, queues, util
 from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError
@@ -54,6 +55,10 @@ class WorkerStart:
             yield self._descriptors
             return
         passed = [dup.detach() if dup is not None else -1 for dup in self._dups]
+        for descriptor in passed:
+            if descriptor >= 0:
+                # No program that a task starts shall have the pool's memory.
+                os.set_inheritable(descriptor, False)
         yield passed
 
 

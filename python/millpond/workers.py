@@ -115,6 +115,11 @@ class Workers:
         except BaseException:
             engine.unseat(incarnation)
             raise
+        popen = getattr(process, "_popen", None)
+        if getattr(popen, "method", None) == "forkserver":
+            from millpond.forkserver import ask_alone
+
+            ask_alone(popen)
         self._by_incarnation[incarnation] = process
         self.processes.append(process)
         pid = getattr(process, "pid", None)

@@ -71,7 +71,6 @@ ACTIONS = ("use", "close", "terminate")
 STATES = ("idle", "busy", "backlog")
 # The library has ended the pool by then. The standard library's hangs.
 REFUSED = ("before the import", "use", "idle")
-SPINS = pytest.mark.xfail(strict=True, reason="a pool that was ended at exit takes a job and spins")
 CELLS = [
     (when, action, state)
     for when in REGISTERED
@@ -114,7 +113,6 @@ def test_an_exit_handler_may_use_or_end_a_pool(
     assert took_s <= END_S
 
 
-@SPINS
 def test_an_exit_handler_that_comes_too_late_is_refused_the_pool(tmp_path: Path) -> None:
     """It is told, and the program goes on to its end."""
     ended, took_s = run("millpond", *REFUSED, tmp_path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,11 +222,6 @@ JOINED_AGAIN = """
 """
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 13),
-    strict=True,
-    reason="a Thread.join() that is interrupted takes the keeper for ended",
-)
 def test_a_join_that_a_handler_ended_can_be_taken_up_again(tmp_path: Path) -> None:
     """Until CPython 3.13 the thread that was waited for counts as ended then, though it goes on."""
     ended = run_script(JOINED_AGAIN, tmp_path, str(by_form(20, 300)))

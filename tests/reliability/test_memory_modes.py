@@ -143,19 +143,6 @@ def descriptors(*_: object) -> list[tuple[str, bool, int]]:
     return found
 
 
-INHERITED = pytest.mark.xfail(
-    strict=True, reason="descriptors that a start method has handed over stay open as they came"
-)
-
-
-@pytest.mark.parametrize(
-    "start_method",
-    [
-        "fork",
-        pytest.param("spawn", marks=INHERITED),
-        pytest.param("forkserver", marks=INHERITED),
-    ],
-)
 def test_a_program_that_a_task_starts_gets_none_of_the_pools_memory(start_method: str) -> None:
     """`os.system` and `os.exec` close nothing, and who has the memory could read and keep it."""
     with running(1, start_method) as pool:

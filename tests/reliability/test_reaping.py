@@ -90,18 +90,8 @@ def codes_of(pool: millpond.Pool, how: str, count: int) -> list[int | None]:
     return told
 
 
-# The standard library's poll() by two threads at once: one takes the code from the forkserver's pipe,
-# the other finds the pipe at its end, and writes 255 over it.
-OVERWRITTEN = pytest.mark.xfail(
-    strict=True, reason="a code that another thread takes is told as 255"
-)
-
-
 @pytest.mark.limit_s(by_form(60, 600))
 @pytest.mark.usefixtures("slow_to_write_down")
-@pytest.mark.parametrize(
-    "start_method", ["fork", "spawn", pytest.param("forkserver", marks=OVERWRITTEN)]
-)
 def test_an_exit_code_is_told_exactly_though_the_program_reaps(start_method: str) -> None:
     """Whichever thread has taken it."""
     with running(2, start_method) as pool, reaping(start_method):
