@@ -148,8 +148,8 @@ def no_more(_: list[int]) -> None:
 def test_workers_are_gone_within_a_second_of_their_parents_death(
     what: str, start_method: str, tmp_path: Path
 ) -> None:
-    """Row 15 of the known failures, loky #360: such workers stay for ever. Row 20, bbot #3203: they even
-    ignore the SIGTERM that is sent to them then, so they must end without one.
+    """Row 15 of the known failures, loky #360: such workers stay for ever. Row 20, bbot #3203: they
+    even ignore the SIGTERM that is sent to them then, so they must end without one.
     """
     names = names_in_shm()
     for round_ in range(ROUNDS):
