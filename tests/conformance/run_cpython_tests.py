@@ -3,8 +3,8 @@
     python run_cpython_tests.py START_METHOD
 
 The tests are those of the `test` package of the interpreter that runs this script. They reach the
-pool as `self.Pool`, as `multiprocessing.Pool` and once by an import in a fresh interpreter: all
-three are led to Millpond. Nothing else is changed, and nothing is left out.
+pool as `self.Pool`, as `multiprocessing.Pool` (once in a child), and once by an import in a fresh
+interpreter: all are led to Millpond. Nothing else is changed, and nothing is left out.
 """
 
 # mypy: disable-error-code="import-not-found, misc"
@@ -79,12 +79,43 @@ class TestPoolNotLeakOnFailure(cpython.TestPoolNotLeakOnFailure):
             super().test_release_unused_processes()
 
 
+CPYTHONS_POOL_IN_PROCESS = cpython.pool_in_process
+
+
+def pool_in_process() -> None:
+    """CPython's, in a child that may be spawned, and so has its pool to be led to ours."""
+    with mock.patch.object(multiprocessing, "Pool", wraps=millpond.Pool) as ours:
+        CPYTHONS_POOL_IN_PROCESS()
+    sys.exit(0 if ours.call_count == 1 else "CPython has changed its test")
+
+
+class TestStdinBadfiledescriptor(unittest.TestCase):
+    """The one test of this class that is of pools."""
+
+    def test_pool_in_process(self) -> None:
+        """CPython's text, which does not look at how the child has ended: here that is told."""
+        children: list[multiprocessing.Process] = []
+        original = multiprocessing.Process
+
+        def start_child(*args: Any, **kwds: Any) -> multiprocessing.Process:
+            children.append(original(*args, **kwds))
+            return children[-1]
+
+        with (
+            mock.patch.object(cpython, "pool_in_process", pool_in_process),
+            mock.patch.object(multiprocessing, "Process", start_child),
+        ):
+            cpython.TestStdinBadfiledescriptor.test_pool_in_process(self)
+        self.assertEqual([child.exitcode for child in children], [0])
+
+
 CLASSES = (
     WithProcessesTestPool,
     WithProcessesTestPoolWorkerErrors,
     WithProcessesTestPoolWorkerLifetime,
     TestInitializers,
     TestPoolNotLeakOnFailure,
+    TestStdinBadfiledescriptor,
 )
 
 
