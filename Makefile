@@ -86,7 +86,7 @@ verify: build $(VENV)/.tools ## The long forms of the models, of the composed te
 	$(MAKE) test-threads
 	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
-	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability'
+	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability tests/test_payloads.py tests/test_direct_frames.py'
 	$(MAKE) canaries
 
 test-address: ## Table and engine under the address sanitizer
@@ -107,7 +107,8 @@ fuzz: ## 100 000 composed programs, and the fuzz targets of the shared structure
 	MILLPOND_EXAMPLES=100000 MILLPOND_PARTS=20 $(MAKE) test-python \
 	  PYTEST_ARGS='-n $(JOBS) tests/exactness/test_composed.py -k "alike and not otherwise and not nothing"'
 	cd crates/millpond-table/fuzz && for target in attach claim take_done recover; do \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 \
+	    -malloc_limit_mb=64 -timeout=1 || exit 1; done
 
 clean: ## Remove what was built
 	rm -rf target $(VENV) .venv-* python/millpond/*.so

@@ -58,7 +58,7 @@ def test_text_and_numbers_of_every_size_arrive_whole() -> None:
     for size in SIZES[:-3]:
         values += ["ä" * size, 1 << size, bytearray(size), ["x"] * min(size, 70000)]
     with running(2) as pool:
-        assert pool.map(back_and_forth, values, chunksize=3) == values  # type: ignore[arg-type]
+        assert pool.map(back_and_forth, values, chunksize=3) == values
 
 
 def test_more_large_results_than_anybody_takes_do_not_block_the_others() -> None:

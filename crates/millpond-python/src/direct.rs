@@ -8,6 +8,7 @@
 
 mod decode;
 mod encode;
+pub(crate) mod shown;
 
 pub(crate) use decode::{NameCache, read_result, read_task};
 pub(crate) use encode::Encoder;

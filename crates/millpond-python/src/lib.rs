@@ -45,6 +45,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     parts::make_types(py);
     module.add_function(wrap_pyfunction!(serve::serve, module)?)?;
     module.add_function(wrap_pyfunction!(proof::is_heavy, module)?)?;
+    module.add_function(wrap_pyfunction!(direct::shown::encode, module)?)?;
+    module.add_function(wrap_pyfunction!(direct::shown::decode, module)?)?;
     module.add_function(wrap_pyfunction!(packed::shown::pack, module)?)?;
     module.add_function(wrap_pyfunction!(packed::shown::unpack, module)?)?;
     module.add_function(wrap_pyfunction!(buffers::stored_buffer, module)?)?;

@@ -123,7 +123,8 @@ impl<'a, 'py> Reader<'a, 'py> {
         }
         let kwds = PyDict::new(self.py);
         for _ in 0..len {
-            let key = self.value(1)?;
+            // Nothing else is written here. A tuple of tuples of the same tuple would be hashed for years.
+            let key = self.value(1)?.cast_into_exact::<PyString>().map_err(|_| damaged())?;
             kwds.set_item(key, self.value(1)?)?;
         }
         Ok(Some(kwds))
@@ -229,9 +230,14 @@ impl<'a, 'py> Reader<'a, 'py> {
             return Err(damaged());
         }
         let bytes = self.take(len.checked_mul(kind.into()).ok_or_else(damaged)?)?;
+        // The interpreter looks at single characters only.
+        let is_character = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) <= u32::from(char::MAX);
+        if kind == 4 && !bytes.as_chunks().0.iter().all(is_character) {
+            return Err(damaged());
+        }
         // SAFETY: the bytes are `len` characters of `kind` bytes; the function reads them as such
-        // whatever their alignment on the architectures that are supported, refuses a character
-        // beyond Unicode, and returns a new reference or null with an error set.
+        // whatever their alignment on the architectures that are supported, and returns a new
+        // reference or null with an error set.
         let made = unsafe {
             Bound::from_owned_ptr_or_err(
                 self.py,
