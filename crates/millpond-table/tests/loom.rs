@@ -2,8 +2,10 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p millpond-table --test loom --release`
 //!
-//! Each model explores up to two preemptions; `LOOM_MAX_PREEMPTIONS=3` is for a patient night. The
-//! main thread of a model is the parent. Counts that only the models keep are plain atomics, which
+//! Each model explores up to two preemptions. In the long form (`MILLPOND_VERIFY=1`) those of two threads
+//! explore all interleavings, but for two models that would not end, and all others up to three
+//! preemptions; `LOOM_MAX_PREEMPTIONS` sets the same bound for all. The main thread of a model is the
+//! parent. Counts that only the models keep are plain atomics, which
 //! loom does not see, so that they add no ordering of their own.
 #![cfg(loom)]
 
@@ -34,9 +36,23 @@ mod store;
 const ELLA: Owner = Owner(0);
 const OTTO: Owner = Owner(1);
 
-fn check(model: impl Fn() + Sync + Send + 'static) {
+/// The preemptions of the short form.
+const SHORT: usize = 2;
+/// In the long form a model of two threads explores every interleaving.
+const UNBOUNDED: Option<usize> = None;
+/// But where one of two threads goes round and round, it explores three preemptions: that takes half a
+/// minute at most, and with four it takes more than a minute and a half.
+const OF_ROUNDS: Option<usize> = Some(3);
+/// In the long form a model of three threads explores one preemption more than in the short one.
+const OF_THREE_THREADS: Option<usize> = Some(3);
+
+/// Checks a model in its short form or, if `MILLPOND_VERIFY` is 1, up to the `long_bound`.
+fn check(long_bound: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(2);
+    if builder.preemption_bound.is_none() {
+        let is_long = std::env::var("MILLPOND_VERIFY").is_ok_and(|form| form == "1");
+        builder.preemption_bound = if is_long { long_bound } else { Some(SHORT) };
+    }
     builder.max_branches = 20_000;
     builder.check(model);
 }
@@ -47,11 +63,14 @@ fn table_of(slot_count: u32) -> Arc<HeapTable> {
 }
 
 /// Checks a model with a death after each number of steps, until nobody reaches it.
-fn check_each_death(model: impl Fn(u64) -> bool + Sync + Send + Clone + 'static) {
+fn check_each_death(
+    long_bound: Option<usize>,
+    model: impl Fn(u64) -> bool + Sync + Send + Clone + 'static,
+) {
     for steps in 0.. {
         let died = Arc::new(AtomicBool::new(false));
         let (model, seen) = (model.clone(), died.clone());
-        check(move || {
+        check(long_bound, move || {
             seen.fetch_or(model(steps), Ordering::Relaxed);
         });
         if !died.load(Ordering::Relaxed) {

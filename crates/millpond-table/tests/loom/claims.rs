@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn two_workers_claim_two_tasks_each_once_and_in_order() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(2);
         publish(heap.table(), 1, 0);
         publish(heap.table(), 0, 0);
@@ -33,7 +33,7 @@ fn two_workers_claim_two_tasks_each_once_and_in_order() {
 
 #[test]
 fn a_worker_sees_all_that_was_written_before_the_publish() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(2);
         let ledger = Arc::new(Ledger::default());
         let worker = |owner| {
@@ -63,7 +63,7 @@ fn a_worker_sees_all_that_was_written_before_the_publish() {
 
 #[test]
 fn a_slow_worker_never_takes_the_next_task_of_a_slot_twice() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(2);
         let ledger = Arc::new(Ledger::default());
         publish(heap.table(), 0, 0);
@@ -91,7 +91,7 @@ fn a_slow_worker_never_takes_the_next_task_of_a_slot_twice() {
 /// The second look at the head: without it, the slow worker takes what stands a lap ahead.
 #[test]
 fn a_slow_worker_never_takes_a_task_a_lap_ahead() {
-    check(|| {
+    check(OF_ROUNDS, || {
         let heap = table_of(1);
         publish(heap.table(), 0, 0);
         let slow = {

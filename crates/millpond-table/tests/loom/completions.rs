@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn no_finished_task_is_lost_and_a_workers_own_stay_in_order() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(3);
         let table = heap.table();
         for slot in 0..3 {
@@ -51,7 +51,7 @@ fn no_finished_task_is_lost_and_a_workers_own_stay_in_order() {
 /// The slot comes back in the middle of another's push: the top is the same and yet another.
 #[test]
 fn a_slot_that_returns_during_a_push_is_linked_rightly() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(2);
         let table = heap.table();
         publish(table, 0, 0);

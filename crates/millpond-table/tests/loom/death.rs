@@ -6,7 +6,7 @@ use super::*;
 /// Every task ends exactly once: finished, or lost with the worker that had begun it.
 #[test]
 fn at_any_step_of_a_task_leaves_no_task_behind_and_begins_none_twice() {
-    check_each_death(|steps| {
+    check_each_death(OF_THREE_THREADS, |steps| {
         let heap = table_of(2);
         let table = heap.table();
         let ledger = Arc::new(Ledger::default());
@@ -49,7 +49,7 @@ fn at_any_step_of_a_task_leaves_no_task_behind_and_begins_none_twice() {
 /// The death lies in the claim, and the parent recovers while the other worker claims.
 #[test]
 fn in_a_claim_gives_the_task_back_to_exactly_one() {
-    check_each_death(|steps| {
+    check_each_death(UNBOUNDED, |steps| {
         let heap = table_of(2);
         let table = heap.table();
         let ledger = Arc::new(Ledger::default());
@@ -82,7 +82,7 @@ fn in_a_claim_gives_the_task_back_to_exactly_one() {
 /// The dead worker may have been the one that was woken, or the one that spins.
 #[test]
 fn on_the_way_to_sleep_costs_no_wake() {
-    check_each_death(|steps| {
+    check_each_death(OF_THREE_THREADS, |steps| {
         let heap = table_of(2);
         let table = heap.table();
         let ella = {
@@ -125,7 +125,7 @@ fn on_the_way_to_sleep_costs_no_wake() {
 /// A task that is given back must not leave a second cell that is stepped over in silence.
 #[test]
 fn in_a_claim_costs_no_refill() {
-    check_each_death(|steps| {
+    check_each_death(UNBOUNDED, |steps| {
         let heap = table_of(2);
         let table = heap.table();
         publish(table, 0, 0);
@@ -152,7 +152,7 @@ fn in_a_claim_costs_no_refill() {
 /// A live worker between its claim and its step leaves a cell behind the one that is given back.
 #[test]
 fn beside_a_slow_claim_never_leaves_the_parent_asleep() {
-    check(|| {
+    check(OF_ROUNDS, || {
         let heap = table_of(2);
         let table = heap.table();
         publish(table, 0, 0);

@@ -8,7 +8,7 @@ const PART: StoreId = StoreId { entry: 0, turn: 1 };
 
 #[test]
 fn a_part_is_not_written_while_a_worker_reads_it_after_its_task() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(1);
         let memory = Arc::new(AtomicU64::new(5));
         let table = heap.table();
@@ -35,7 +35,7 @@ fn a_part_is_not_written_while_a_worker_reads_it_after_its_task() {
 
 #[test]
 fn what_was_lent_is_not_written_before_it_was_given_back() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(1);
         let memory = Arc::new(AtomicU64::new(5));
         let parent = {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn no_worker_sleeps_through_a_publish() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(2);
         let otto = {
             let heap = heap.clone();
@@ -21,7 +21,7 @@ fn no_worker_sleeps_through_a_publish() {
 
 #[test]
 fn each_of_two_publishes_finds_a_worker() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(2);
         let worker = |owner| {
             let heap = heap.clone();
@@ -47,7 +47,7 @@ fn each_of_two_publishes_finds_a_worker() {
 
 #[test]
 fn a_wake_of_an_older_sleep_costs_no_later_wake() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(2);
         let otto = {
             let heap = heap.clone();
@@ -74,7 +74,7 @@ fn a_wake_of_an_older_sleep_costs_no_later_wake() {
 
 #[test]
 fn no_worker_that_ends_its_spin_sleeps_through_a_publish() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(2);
         let otto = {
             let heap = heap.clone();
@@ -98,7 +98,7 @@ fn no_worker_that_ends_its_spin_sleeps_through_a_publish() {
 
 #[test]
 fn no_worker_sleeps_through_the_end_of_the_pool() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(2);
         let worker = |owner| {
             let heap = heap.clone();
@@ -119,7 +119,7 @@ fn no_worker_sleeps_through_the_end_of_the_pool() {
 
 #[test]
 fn the_parent_sleeps_through_no_completion() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(2);
         let worker = |owner: Owner| {
             publish(heap.table(), u32::from(owner.0), 0);
@@ -144,7 +144,7 @@ fn the_parent_sleeps_through_no_completion() {
 
 #[test]
 fn the_parent_sleeps_through_no_refill() {
-    check(|| {
+    check(OF_THREE_THREADS, || {
         let heap = table_of(2);
         let table = heap.table();
         publish(table, 0, 0);

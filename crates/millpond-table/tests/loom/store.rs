@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_part_that_is_found_is_seen_whole() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(1);
         let at = |kind| StoredAt { offset: 64 * kind, len: 3 * kind, kind };
         let reader = {
