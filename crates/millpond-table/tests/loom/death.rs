@@ -192,3 +192,38 @@ fn beside_a_slow_claim_never_leaves_the_parent_asleep() {
         otto.join().unwrap();
     });
 }
+
+/// The dead worker may have taken a sleeper's bit, and not yet silenced its bell. Whoever comes later finds
+/// no bit, so the recovery must silence the bell, also if the sleeper is not in its futex call yet.
+#[test]
+fn in_a_wake_costs_no_later_wake() {
+    check_each_death(OF_THREE_THREADS, |steps| {
+        let heap = table_of(2);
+        let table = heap.table();
+        let otto = {
+            let heap = heap.clone();
+            thread::spawn(move || {
+                if let Some((bell, value)) = heap.table().worker_may_sleep(OTTO) {
+                    // If nobody ever silences the bell, loom runs out of branches here.
+                    while bell.load(Ordering::Relaxed) == value {
+                        thread::yield_now();
+                    }
+                }
+            })
+        };
+        let ella = {
+            let heap = heap.clone();
+            thread::spawn(move || live_for(steps, || heap.table().wake_one().is_some()))
+        };
+        let died = ella.join().unwrap().is_none();
+        if died {
+            let _ = table.recover(ELLA);
+            table.wake_all(|_| ());
+            table.ring_all(2, |_| ());
+        }
+        publish(table, 0, 0);
+        let _ = table.wake_one();
+        otto.join().unwrap();
+        died
+    });
+}
