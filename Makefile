@@ -60,8 +60,9 @@ test: test-rust test-models test-python ## All tests
 test-rust:
 	cargo test --locked $(RUST_TESTED)
 
-# The structures in shared memory under every interleaving of two preemptions (loom), and under long
-# random schedules (shuttle). They have target folders of their own: other cfgs, other artefacts.
+# The structures in shared memory under every interleaving of two preemptions (loom), and whole pools
+# under long random schedules (shuttle); with MILLPOND_VERIFY=1 and MILLPOND_SCHEDULES=100000 under many
+# more. They have target folders of their own: other cfgs, other artefacts.
 test-models:
 	RUSTFLAGS='--cfg loom' cargo test --locked -p millpond-table --release --test loom --target-dir target/loom
 	RUSTFLAGS='--cfg shuttle' cargo test --locked -p millpond-table --release --test shuttle --target-dir target/shuttle
@@ -84,7 +85,7 @@ verify: build $(VENV)/.tools ## The long forms of the models, of the composed te
 	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python
 	$(MAKE) test-address
 	$(MAKE) test-threads
-	LOOM_MAX_PREEMPTIONS=3 $(MAKE) test-models
+	MILLPOND_VERIFY=1 MILLPOND_SCHEDULES=100000 $(MAKE) test-models
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
 	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability tests/test_payloads.py tests/test_direct_frames.py'
 	$(MAKE) canaries

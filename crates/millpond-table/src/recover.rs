@@ -87,10 +87,16 @@ impl Table<'_> {
         wake(&self.control.bell);
     }
 
-    /// Parent: calls `wake` with the bells of the first `count` seats, whether anybody is known to sleep
-    /// there: a worker that died between taking a sleeper's bit and ringing its bell has left no trace
-    /// of it. Who is woken in vain looks, and sleeps again.
-    pub fn ring_all(&self, count: usize, wake: impl FnMut(&crate::sync::AtomicU32)) {
-        self.seats.iter().take(count).map(|seat| &seat.bell).for_each(wake);
+    /// Parent: silences the bells of the first `count` seats and calls `wake` with each, whether anybody is
+    /// known to sleep there: a worker that died between taking a sleeper's bit and ringing its bell has
+    /// left no trace of it. Who is woken in vain looks, and sleeps again.
+    ///
+    /// A call of futex alone is not enough: the sleeper may have announced itself and be on the way to its
+    /// own call, and nobody would find its bit after that.
+    pub fn ring_all(&self, count: usize, mut wake: impl FnMut(&crate::sync::AtomicU32)) {
+        for seat in self.seats.iter().take(count) {
+            seat.bell.store(0, Ordering::Relaxed);
+            wake(&seat.bell);
+        }
     }
 }

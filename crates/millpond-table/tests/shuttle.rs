@@ -1,223 +1,177 @@
-//! A whole life of a table, on random and on PCT schedules: longer than loom can go, but with
-//! sequentially consistent atomics only.
+//! Whole lives of a pool, on random and on PCT schedules: longer than loom can go, and with more
+//! threads, but with sequentially consistent atomics only.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test -p millpond-table --test shuttle --release`
+//!
+//! In each scenario every task ends, each attempt at one ends once and began once at most, one worker's
+//! results come in order, and every thread ends: one that sleeps for ever is a deadlock, of which
+//! shuttle tells. What fails prints its schedule; with that in a file, `MILLPOND_REPLAY=file` and the test's
+//! name run it again.
 #![cfg(shuttle)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-
-use millpond_table::sync::live_for;
-use millpond_table::{HeapTable, Layout, Owner, Payload, Table};
-use shuttle::rand::Rng;
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-const TASK_COUNT: usize = 20;
-const WORKER_COUNT: u16 = 3;
-const DOOMED: Owner = Owner(0);
+#[path = "shuttle/futex.rs"]
+mod futex;
+#[path = "shuttle/ledger.rs"]
+mod ledger;
+#[path = "shuttle/parts.rs"]
+mod parts;
+#[path = "shuttle/plan.rs"]
+mod plan;
+#[path = "shuttle/pool.rs"]
+mod pool;
+#[path = "shuttle/state.rs"]
+mod state;
+#[path = "shuttle/worker.rs"]
+mod worker;
 
-/// How often each task began and ended, counted outside the table.
-struct Ledger {
-    begun: [AtomicUsize; TASK_COUNT],
-    finished: [AtomicUsize; TASK_COUNT],
-    lost: [AtomicUsize; TASK_COUNT],
-    /// Set, once the doomed worker's thread has ended: the parent's view of its pidfd.
-    is_gone: AtomicU32,
+use ledger::End;
+use plan::{Plan, SEAT_COUNT, SLOT_COUNT};
+use pool::run;
+
+/// The depth of PCT: so many ordered steps of a bug are found with a known probability.
+const PCT_DEPTH: usize = 3;
+/// Schedules of each scenario, unless `MILLPOND_SCHEDULES` says so.
+const SCHEDULE_COUNT: usize = 1000;
+/// Random schedules, at least: they meet a bug more seldom than those of PCT. A worker that does not look
+/// again before it sleeps (the canary blind-sleep) hangs in one of about 400.
+const RANDOM_COUNT_MIN: usize = 5000;
+/// What a meddler does, at most: a few times in a life of a dozen tasks.
+const MEDDLING_MAX: usize = 6;
+/// How long a meddler waits between two acts, at most, in turns of its thread.
+const PAUSE_MAX: usize = 30;
+
+fn schedule_count() -> usize {
+    let wanted = std::env::var("MILLPOND_SCHEDULES").ok();
+    wanted.map_or(SCHEDULE_COUNT, |count| count.parse().expect("MILLPOND_SCHEDULES is a number"))
 }
 
-impl Ledger {
-    fn new() -> Self {
-        Self {
-            begun: std::array::from_fn(|_| AtomicUsize::new(0)),
-            finished: std::array::from_fn(|_| AtomicUsize::new(0)),
-            lost: std::array::from_fn(|_| AtomicUsize::new(0)),
-            is_gone: AtomicU32::new(0),
-        }
+fn check_pct(scenario: fn()) {
+    if let Ok(path) = std::env::var("MILLPOND_REPLAY") {
+        let schedule = std::fs::read_to_string(path).expect("MILLPOND_REPLAY names a file");
+        shuttle::replay(scenario, schedule.trim());
+        return;
+    }
+    shuttle::check_pct(scenario, schedule_count(), PCT_DEPTH);
+}
+
+/// Does something a few times, at random moments.
+fn meddle(mut act: impl FnMut()) {
+    for _ in 0..thread_rng().gen_range(0..=MEDDLING_MAX) {
+        pause();
+        act();
     }
 }
 
-fn note(events: &[AtomicUsize; TASK_COUNT], task: usize) {
-    events[task].fetch_add(1, Ordering::Relaxed);
-}
-
-fn count(events: &[AtomicUsize; TASK_COUNT], task: usize) -> usize {
-    events[task].load(Ordering::Relaxed)
-}
-
-/// Sleeps as on a futex: until the bell is silent. If nobody silences it, shuttle sees that the
-/// schedule makes no progress and fails.
-fn sleep_on(bell: &millpond_table::sync::AtomicU32, value: u32) {
-    while bell.load(Ordering::Relaxed) == value {
+fn pause() {
+    for _ in 0..thread_rng().gen_range(0..=PAUSE_MAX) {
         thread::yield_now();
     }
 }
 
-fn work(table: Table<'_>, owner: Owner, ledger: &Ledger) {
-    loop {
-        let Some(claim) = table.claim(owner).expect("nobody scribbles") else {
-            if table.is_stopping() {
-                return;
-            }
-            if table.may_spin(owner) {
-                thread::yield_now();
-                table.end_spin(owner);
-            }
-            if let Some((bell, value)) = table.worker_may_sleep(owner) {
-                sleep_on(bell, value);
-                table.worker_awake(owner);
-            }
-            continue;
-        };
-        if claim.refill {
-            let _ = table.must_wake_parent();
-        }
-        let slot = table.slot(claim.slot);
-        let task = slot.payload().len as usize;
-        assert!(slot.begin(owner, claim.turn));
-        note(&ledger.begun, task);
-        slot.describe(Payload { kind: 1, len: 1000 + task as u64, offset: Some(0), note_len: 0 });
-        let _ = table.complete(claim.slot, owner, claim.turn);
-    }
+fn random_slot() -> u32 {
+    thread_rng().gen_range(0..SLOT_COUNT as u32)
 }
 
-/// The parent's own records; it never believes the table alone.
-struct Parent<'a> {
-    table: Table<'a>,
-    ledger: &'a Ledger,
-    free: Vec<(u32, u64)>,
-    out: [Option<(usize, u64)>; 2],
-    dispatched: usize,
-    ended: usize,
-}
-
-impl Parent<'_> {
-    /// Keeps one task ahead of the workers, and asks for a wake when there is none.
-    fn dispatch(&mut self) {
-        while self.dispatched < TASK_COUNT && !self.free.is_empty() {
-            if !self.table.ask_refill(self.table.tail_position()) {
-                return;
-            }
-            let Some((slot, turn)) = self.free.pop() else { return };
-            let len = self.dispatched as u64;
-            self.table.slot(slot).describe(Payload { kind: 0, len, offset: Some(0), note_len: 0 });
-            let _ = self.table.publish(slot, turn).expect("the ring has room");
-            self.out[slot as usize] = Some((self.dispatched, turn));
-            self.dispatched += 1;
-            if !self.table.someone_spins() {
-                let _ = self.table.wake_one();
-            }
-        }
-        // Room comes with the next completion, which wakes the parent anyway.
-        let _ = self.table.ask_refill(u64::MAX);
-    }
-
-    fn end(&mut self, slot: u32, is_lost: bool) {
-        // A slot that the recovery has found already may be on the stack as well.
-        let Some((task, turn)) = self.out[slot as usize].take() else { return };
-        if is_lost {
-            note(&self.ledger.lost, task);
-        } else {
-            assert_eq!(self.table.slot(slot).payload().len, 1000 + task as u64);
-            note(&self.ledger.finished, task);
-        }
-        self.ended += 1;
-        self.free.push((slot, self.table.slot(slot).free(turn)));
-    }
-
-    fn collect(&mut self, mut done: Vec<u32>, lost: Vec<u32>) {
-        self.table.take_done(&mut done).expect("nobody scribbles");
-        // All is known before the first slot is freed.
-        let mut first_seen = Vec::new();
-        for slot in done {
-            if !first_seen.contains(&slot) {
-                first_seen.push(slot);
-                self.end(slot, false);
-            }
-        }
-        for slot in lost {
-            self.end(slot, true);
-        }
-    }
-
-    fn run(&mut self) {
-        let mut is_recovered = false;
-        while self.ended < TASK_COUNT {
-            if !is_recovered && self.ledger.is_gone.load(Ordering::Relaxed) != 0 {
-                is_recovered = true;
-                let found = self.table.recover(DOOMED);
-                self.collect(found.done, found.lost);
-                self.table.wake_all(|_| ());
-            }
-            self.collect(Vec::new(), Vec::new());
-            self.dispatch();
-            if self.ended == TASK_COUNT {
-                break;
-            }
-            if let Some((bell, value)) = self.table.parent_may_sleep() {
-                // The supervisor's news wakes the parent too.
-                while bell.load(Ordering::Relaxed) == value
-                    && (is_recovered || self.ledger.is_gone.load(Ordering::Relaxed) == 0)
-                {
-                    thread::yield_now();
-                }
-                self.table.parent_awake();
-            }
-        }
-        self.table.stop();
-        self.table.wake_all(|_| ());
-    }
-}
-
+/// One of three workers dies, and the others do all that is left.
 fn a_whole_life() {
-    let heap = Arc::new(HeapTable::new(Layout {
-        slot_count: 2,
-        seat_count: WORKER_COUNT.into(),
-        store_count: 1,
-    }));
-    let ledger = Arc::new(Ledger::new());
-    let steps = shuttle::rand::thread_rng().gen_range(0..400);
-    let workers: Vec<_> = (0..WORKER_COUNT)
-        .map(|seat| {
-            let (heap, ledger, owner) = (heap.clone(), ledger.clone(), Owner(seat));
-            thread::spawn(move || {
-                if owner == DOOMED {
-                    let _ = live_for(steps, || work(heap.table(), owner, &ledger));
-                    ledger.is_gone.store(1, Ordering::Relaxed);
-                } else {
-                    work(heap.table(), owner, &ledger);
-                }
-            })
-        })
-        .collect();
-    Parent {
-        table: heap.table(),
-        ledger: &ledger,
-        free: vec![(1, 0), (0, 0)],
-        out: [None; 2],
-        dispatched: 0,
-        ended: 0,
-    }
-    .run();
-    for worker in workers {
-        worker.join().expect("the worker ends in order");
-    }
-    let mut lost = 0;
-    for task in 0..TASK_COUNT {
-        assert_eq!(count(&ledger.begun, task), 1, "task {task} began");
-        let ends = count(&ledger.finished, task) + count(&ledger.lost, task);
-        assert_eq!(ends, 1, "task {task} ended");
-        lost += count(&ledger.lost, task);
-    }
-    assert!(lost <= 1, "one death loses one task at most, not {lost}");
-    assert!(!heap.table().has_ready() && !heap.table().has_done());
+    let plan = Plan { mortal_count: 1, replaces: false, task_count: 20, ..Plan::PLAIN };
+    let pool = run(plan, |_| ());
+    assert!(pool.ledger.count(End::Lost) <= 1, "one death loses one task at most");
+}
+
+/// Two of three die, perhaps at once, and others take their seats.
+fn two_deaths() {
+    let pool = run(Plan { mortal_count: 2, ..Plan::PLAIN }, |_| ());
+    assert!(pool.ledger.count(End::Lost) <= 2, "a death loses one task at most");
+}
+
+/// Tasks are cancelled while a worker dies, and what it lost is tried again.
+fn withdraw_and_retry() {
+    let plan = Plan { mortal_count: 1, retries: true, ..Plan::PLAIN };
+    let pool = run(plan, |pool| meddle(|| pool.cancel(random_slot(), false)));
+    let done = pool.ledger.count(End::Finished) + pool.ledger.count(End::Withdrawn);
+    assert_eq!(done, plan.task_count, "what was lost is tried again");
+}
+
+/// Tasks are condemned while their workers complete them.
+fn condemn_beside_completion() {
+    let pool = run(Plan::PLAIN, |pool| meddle(|| pool.cancel(random_slot(), true)));
+    assert_eq!(pool.ledger.count(End::Lost), 0, "nobody died but for a condemned task");
+}
+
+/// The number of workers changes.
+fn dismiss_and_recall() {
+    let pool = run(Plan::PLAIN, |pool| {
+        meddle(|| pool.resize(thread_rng().gen_range(1..=SEAT_COUNT)));
+    });
+    assert_eq!(pool.ledger.count(End::Finished), Plan::PLAIN.task_count);
+}
+
+/// The pool ends while tasks go out: each is done, or was begun by nobody.
+fn stop_during_publish() {
+    let pool = run(Plan::PLAIN, |pool| {
+        pause();
+        pool.stop();
+    });
+    assert_eq!(pool.ledger.count(End::Lost), 0, "nobody died");
+}
+
+/// Workers read stored parts beyond their tasks, and lend their results; one dies.
+fn leases_and_the_directory() {
+    let plan = Plan { mortal_count: 1, uses_parts: true, ..Plan::PLAIN };
+    let _ = run(plan, |_| ());
+}
+
+/// Wakes are held back, and a patrol looks after the tasks.
+fn held_wakes() {
+    let pool = run(Plan { spare: 2, ..Plan::PLAIN }, |_| ());
+    assert_eq!(pool.ledger.count(End::Finished), Plan::PLAIN.task_count);
 }
 
 #[test]
 fn every_task_ends_exactly_once_on_random_schedules() {
-    shuttle::check_random(a_whole_life, 3000);
+    shuttle::check_random(a_whole_life, schedule_count().max(RANDOM_COUNT_MIN));
 }
 
 #[test]
-fn every_task_ends_exactly_once_on_pct_schedules() {
-    shuttle::check_pct(a_whole_life, 3000, 3);
+fn a_death_loses_no_task_but_the_one_that_was_begun() {
+    check_pct(a_whole_life);
+}
+
+#[test]
+fn two_deaths_lose_two_tasks_at_most() {
+    check_pct(two_deaths);
+}
+
+#[test]
+fn a_withdrawn_task_never_begins_and_a_lost_one_is_tried_again() {
+    check_pct(withdraw_and_retry);
+}
+
+#[test]
+fn a_condemned_task_ends_once_whatever_its_worker_does() {
+    check_pct(condemn_beside_completion);
+}
+
+#[test]
+fn workers_come_and_go_and_no_task_is_lost() {
+    check_pct(dismiss_and_recall);
+}
+
+#[test]
+fn a_pool_that_stops_while_it_publishes_leaves_nobody_asleep() {
+    check_pct(stop_during_publish);
+}
+
+#[test]
+fn no_memory_is_used_again_while_it_is_read() {
+    check_pct(leases_and_the_directory);
+}
+
+#[test]
+fn held_wakes_leave_no_task_waiting_for_ever() {
+    check_pct(held_wakes);
 }

@@ -1,10 +1,10 @@
 //! Atomics of a model checker, and death between any two of their steps.
 //!
-//! A model checker knows threads, and threads do not die. So each atomic step counts, and the thread
+//! A model checker knows threads, and threads do not die. So each atomic step counts, and a thread
 //! that [`live_for`] has given a number of steps unwinds before the first step beyond: to all others
 //! it looks like a process that was killed there.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 #[cfg(loom)]
@@ -14,8 +14,7 @@ use shuttle::{sync::atomic as model, thread};
 
 use super::Ordering;
 
-/// The one thread of a model that will die.
-#[derive(Clone, Copy)]
+/// A thread of a model that will die.
 struct Mortal {
     thread: thread::ThreadId,
     steps_left: u64,
@@ -26,15 +25,15 @@ struct Death;
 
 thread_local! {
     // All threads of a model are coroutines of one thread of the system, so they share this.
-    static MORTAL: Cell<Option<Mortal>> = const { Cell::new(None) };
+    static MORTALS: RefCell<Vec<Mortal>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `life` for at most `steps` atomic steps of this crate; `None` if it would have made more.
-/// Only one thread of a model may do so at a time.
 pub fn live_for<R>(steps: u64, life: impl FnOnce() -> R) -> Option<R> {
-    MORTAL.set(Some(Mortal { thread: thread::current().id(), steps_left: steps }));
+    let me = thread::current().id();
+    MORTALS.with_borrow_mut(|all| all.push(Mortal { thread: me, steps_left: steps }));
     let outcome = catch_unwind(AssertUnwindSafe(life));
-    MORTAL.set(None);
+    become_immortal(me);
     match outcome {
         Ok(result) => Some(result),
         Err(cause) if cause.is::<Death>() => None,
@@ -42,16 +41,26 @@ pub fn live_for<R>(steps: u64, life: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
+fn become_immortal(thread: thread::ThreadId) {
+    MORTALS.with_borrow_mut(|all| all.retain(|mortal| mortal.thread != thread));
+}
+
 fn step() {
-    let Some(mortal) = MORTAL.get() else { return };
-    if mortal.thread != thread::current().id() {
+    if MORTALS.with_borrow(Vec::is_empty) {
         return;
     }
-    if mortal.steps_left == 0 {
-        MORTAL.set(None);
+    let me = thread::current().id();
+    let is_dead = MORTALS.with_borrow_mut(|all| {
+        let Some(mortal) = all.iter_mut().find(|mortal| mortal.thread == me) else { return false };
+        let is_dead = mortal.steps_left == 0;
+        mortal.steps_left = mortal.steps_left.saturating_sub(1);
+        is_dead
+    });
+    if is_dead {
+        // What is dropped on the way out may make steps, of which none is the last.
+        become_immortal(me);
         resume_unwind(Box::new(Death));
     }
-    MORTAL.set(Some(Mortal { steps_left: mortal.steps_left - 1, ..mortal }));
 }
 
 /// The model's fence, as one step.

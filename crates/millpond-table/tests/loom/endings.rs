@@ -17,7 +17,7 @@ fn begin_and_complete(table: Table<'_>, owner: Owner, ledger: &Ledger) -> bool {
 /// What the parent's withdrawal decides, the worker's beginning cannot undo, and the other way round.
 #[test]
 fn a_withdrawn_task_is_never_begun_and_a_begun_one_never_withdrawn() {
-    check_each_death(|steps| {
+    check_each_death(UNBOUNDED, |steps| {
         let heap = table_of(2);
         let table = heap.table();
         let ledger = Arc::new(Ledger::default());
@@ -49,7 +49,7 @@ fn a_withdrawn_task_is_never_begun_and_a_begun_one_never_withdrawn() {
 /// Whoever comes first decides whether a task is complete or condemned.
 #[test]
 fn a_condemned_task_is_never_complete_and_ends_once() {
-    check_each_death(|steps| {
+    check_each_death(UNBOUNDED, |steps| {
         let heap = table_of(1);
         let table = heap.table();
         publish(table, 0, 0);
@@ -86,7 +86,7 @@ fn a_condemned_task_is_never_complete_and_ends_once() {
 /// the parent asks anew after a withdrawal.
 #[test]
 fn a_withdrawal_never_leaves_the_parent_asleep() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(2);
         let table = heap.table();
         let position = {
@@ -121,7 +121,7 @@ fn a_withdrawal_never_leaves_the_parent_asleep() {
 
 #[test]
 fn a_dismissed_worker_never_sleeps() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(1);
         let ella = {
             let heap = heap.clone();
@@ -139,7 +139,7 @@ fn a_dismissed_worker_never_sleeps() {
 
 #[test]
 fn a_worker_that_is_dismissed_and_recalled_misses_no_task() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(1);
         let ella = {
             let heap = heap.clone();

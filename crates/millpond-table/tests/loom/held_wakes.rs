@@ -5,7 +5,7 @@ use super::*;
 /// One of two may sleep: the other one does not, while a task is there.
 #[test]
 fn enough_workers_stay_awake_while_wakes_are_held() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(2);
         let table = heap.table();
         table.hold_wakes(1);
@@ -27,7 +27,7 @@ fn enough_workers_stay_awake_while_wakes_are_held() {
 /// looked after later than that task came.
 #[test]
 fn a_wake_that_a_spinner_owes_is_held_only_before_the_last_look() {
-    check(|| {
+    check(UNBOUNDED, || {
         let heap = table_of(2);
         let table = heap.table();
         table.hold_wakes(1);
