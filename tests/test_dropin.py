@@ -16,7 +16,8 @@ from typing import Any
 import millpond
 import pytest
 from testkit.ledger import Ledger, wait_until
-from testkit.pools import pids_of, running, workers_of
+from testkit.pools import running, workers_of
+from testkit.scripts import run_script
 from testkit.work import identity, meet, pid_of_worker, square, touch_and_wait, wait_for
 
 
@@ -50,19 +51,32 @@ def test_the_standard_librarys_pool_is_left_as_it_was() -> None:
     threads.join()
 
 
-def test_a_managers_pool_is_left_as_it_was() -> None:
-    """It is made in the manager's process, by the standard library."""
-    with running(1) as pool, multiprocessing.Manager() as manager:
-        theirs = manager.Pool(1)
-        assert not isinstance(theirs, millpond.Pool)
-        assert type(theirs).__module__ == "multiprocessing.managers"
-        assert theirs.apply(square, (3,)) == pool.apply(square, (3,)) == 9
-        # The one behind the proxy, as the manager's own process sees it.
-        assert "multiprocessing.pool.Pool" in str(theirs)
-        assert theirs.apply(pid_of_worker) not in pids_of(pool)
-        theirs.terminate()
-        theirs.join()
-        del theirs
+MANAGED = """
+    import multiprocessing, millpond
+    from testkit.pools import pids_of
+    from testkit.work import pid_of_worker, square
+
+    if __name__ == "__main__":
+        with millpond.Pool(1) as pool, multiprocessing.Manager() as manager:
+            theirs = manager.Pool(1)
+            assert not isinstance(theirs, millpond.Pool)
+            assert type(theirs).__module__ == "multiprocessing.managers"
+            assert theirs.apply(square, (3,)) == pool.apply(square, (3,)) == 9
+            # The one behind the proxy, as the manager's own process sees it.
+            assert "multiprocessing.pool.Pool" in str(theirs)
+            assert theirs.apply(pid_of_worker) not in pids_of(pool)
+            theirs.terminate()
+            theirs.join()
+"""
+
+
+def test_a_managers_pool_is_left_as_it_was(tmp_path: Path) -> None:
+    """It is made in the manager's process, by the standard library.
+
+    In a program of its own: the module of managers registers reducers for all of the process.
+    """
+    ended = run_script(MANAGED, tmp_path)
+    assert (ended.returncode, ended.stderr, ended.orphans) == (0, "", [])
 
 
 def test_a_result_type_can_be_subscripted_for_annotations() -> None:
