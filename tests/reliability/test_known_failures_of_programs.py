@@ -60,6 +60,7 @@ def for_ever(busy):
 
 if __name__ == "__main__":
     logging.basicConfig(stream=io.StringIO())
+    sys.setswitchinterval(sys.getswitchinterval() / 10)  # forks come soon, at many a state of theirs
     done = threading.Event()
     threads = [threading.Thread(target=for_ever, args=(busy,))
                for busy in (allocate, note, load) * 3 + (start,)]
