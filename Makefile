@@ -12,7 +12,7 @@ NATIVE := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 RUST_TESTED := -p millpond-sys -p millpond-table -p millpond-engine -p testkit
 
 .PHONY: help build demo test test-rust test-python test-models lint bench bench-rust instructions \
-        instructions-reference verify test-address test-threads canaries soak fuzz clean
+        instructions-reference verify verify-native verify-python test-address test-threads canaries soak fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,14 +81,17 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 	$(BIN)/ruff check python tests
 	$(BIN)/python -m mypy
 
-verify: build $(VENV)/.tools ## The long forms of the models, of the composed test and of the proofs of reliability, and valgrind on the walker
+verify: verify-native verify-python canaries ## All long forms: hours; the parts may run side by side, in clones of their own
+
+verify-native: build ## Of it: valgrind on the walker, both sanitizers, and the models' long forms
 	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python
 	$(MAKE) test-address
 	$(MAKE) test-threads
 	MILLPOND_VERIFY=1 MILLPOND_SCHEDULES=100000 $(MAKE) test-models
+
+verify-python: build $(VENV)/.tools ## Of it: 10 000 composed programs, and the long forms of the proofs of reliability
 	MILLPOND_EXAMPLES=10000 $(MAKE) test-python PYTEST_ARGS=tests/exactness/test_composed.py
 	MILLPOND_VERIFY=1 $(MAKE) test-python PYTEST_ARGS='-rP tests/reliability tests/test_payloads.py tests/test_direct_frames.py'
-	$(MAKE) canaries
 
 test-address: ## Table and engine under the address sanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/address \
