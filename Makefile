@@ -83,7 +83,7 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 
 verify: verify-native verify-python canaries ## All long forms: hours; the parts may run side by side, in clones of their own
 
-verify-native: build ## Of it: valgrind on the walker, both sanitizers, and the models' long forms
+verify-native: build $(VENV)/.tools ## Of it: valgrind on the walker, both sanitizers, and the models' long forms
 	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python
 	$(MAKE) test-address
 	$(MAKE) test-threads

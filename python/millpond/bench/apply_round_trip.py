@@ -22,7 +22,7 @@ class ApplyRoundTrip(Workload):
     size_tiny = 10
     goal = Goal("<= 5 us", cost_max=5e-6)
     peers = ALL_PEERS
-    peers_part = 10
+    peers_part = 20
 
     def run(self, pool_class: PoolClass) -> float:
         calls = self.work_of(pool_class, self.size)

@@ -22,7 +22,7 @@ class List1MApply(Workload):
     sizes_quick = (100_000,)
     size_tiny = 5000
     goal = Goal("<= 0.1 s (0.15 s without write tracking)", cost_max=0.1)
-    peers = ("mpire", "joblib")
+    peers = ("mpire",)
 
     def run(self, pool_class: PoolClass) -> float:
         with self.warm_pool(pool_class) as pool:

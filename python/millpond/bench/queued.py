@@ -48,13 +48,14 @@ class QueuedCalls(Workload):
     measure = "memory"
     goal = Goal("<= 300 B", cost_max=300.0)
     peers: ClassVar[tuple[str, ...]] = (EXECUTOR,)
+    peers_part = 10
 
     def run(self, pool_class: PoolClass) -> float:
         if issubclass(pool_class, Peer):
             name = pool_class.package
         else:
             name = MILLPOND if pool_class.__module__.startswith("millpond") else STDLIB
-        options = [self.name, name, str(self.size)]
+        options = [self.name, name, str(self.work_of(pool_class, self.size))]
         ended = subprocess.run(
             [sys.executable, "-m", "millpond.bench.queued", *options],
             check=True,

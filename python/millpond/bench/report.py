@@ -159,7 +159,7 @@ def heading(facts: Mapping[str, str], quick: bool) -> str:
         "turn, A B A B; each workload in an interpreter of its own, with modules that are compiled "
         "once a run; a pool's start and first tasks "
         "are timed only where they are the workload; all results are checked; of tiny tasks peers do a "
-        "tenth, and their rate is that of the tenth",
+        "twentieth, of queued calls a tenth, and what is shown is reckoned from that part",
         "- time ratio: median cost of millpond.Pool / median cost of multiprocessing.Pool; "
         "less is better",
     ]

@@ -24,7 +24,7 @@ class TinyImap(Workload):
     goal: ClassVar[Goal | None] = Goal(">= 2 M/s", rate_min=2e6)
     measure = "rate"
     peers = ALL_PEERS
-    peers_part = 10
+    peers_part = 20
 
     def function(self) -> Callable[[Any], Any]:
         return successor

@@ -22,7 +22,7 @@ class TinyMap(Workload):
     goal = Goal(">= 10 M/s", rate_min=10e6)
     measure = "rate"
     peers = (EXECUTOR, "mpire")
-    peers_part = 10
+    peers_part = 20
 
     def prepare(self) -> None:
         self.items = list(range(self.size))

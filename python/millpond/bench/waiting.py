@@ -28,7 +28,7 @@ class Workers(Workload):
     size_means = "workers"
     goal = Goal("8 and 64 workers not slower than 2 (within 10 %)", growth_max=1.1)
     peers = (EXECUTOR, "mpire")
-    peers_part = 10
+    peers_part = 20
 
     @property
     def processes(self) -> int:
@@ -108,7 +108,7 @@ class Idle(Workload):
     sizes_quick = (1,)
     size_tiny = 1
     goal = Goal("<= 10 ms", cost_max=0.01)
-    peers = (EXECUTOR, "mpire")
+    peers = (EXECUTOR,)
 
     @property
     def processes(self) -> int:
