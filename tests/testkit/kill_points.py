@@ -32,6 +32,7 @@ LONG = 5_000
 HUGE = 60_000
 """Bytes of a payload of which the run-ahead holds one: its claim makes room for the next."""
 MEMORY_LIMIT = 160 << 20
+STEP = 1 << 20
 NAME = re.compile(r'kill_point!\("([^"]+)"\)')
 
 
@@ -95,8 +96,9 @@ class Greedy(Lingering):
     kept: list[bytes] = []
 
     def __del__(self) -> None:
-        while self._arrived and resident() < MEMORY_LIMIT + (8 << 20):
-            self.kept.append(b"x" * (16 << 20))
+        # In small steps, so that it sleeps soon after it is over the limit: who dismisses it wakes it.
+        while self._arrived and resident() <= MEMORY_LIMIT + STEP:
+            self.kept.append(b"x" * STEP)
 
 
 def resident() -> int:
@@ -237,8 +239,13 @@ class Life:
         self.wait([never])
         release = self.path("release")
         holder = self.ask(held, release)
+        before_it = {worker.pid for worker in self.pool._pool}
         self.wait([self.ask(told_with_heavy, Greedy())])
-        time.sleep(0.1)  # memory is looked at each 20 ms, while the holder is out
+        # Memory is looked at while the holder is out.
+        wait_until(
+            lambda: not before_it <= {worker.pid for worker in self.pool._pool},
+            "the worker that keeps too much to be replaced",
+        )
         Path(release).touch()
         self.wait([holder])
 
