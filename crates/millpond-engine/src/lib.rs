@@ -42,7 +42,7 @@ pub use error::{Error, Result};
 pub use handover::HandOver;
 pub use lives::{Ending, Incarnation, Vacancy};
 pub use millpond_table::{Seat, StoreId};
-pub use object_store::PartCounts;
+pub use object_store::{COUNTED_TAGS_MAX, PartCounts};
 pub use parent::{Counts, Engine};
 pub use publish::Task;
 pub use reader::View;

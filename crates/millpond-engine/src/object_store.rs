@@ -1,6 +1,6 @@
 //! The object store, parent's side: parts that many tasks name, each stored once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use millpond_sys::mapping::Mapping;
 use millpond_table::{Block, PART_COUNTS, StoreId, StoredAt, Table};
@@ -29,13 +29,17 @@ pub(crate) struct ObjectStore {
     free: Vec<u32>,
     by_content: HashMap<u128, u32>,
     pub(crate) bytes: u64,
-    /// What workers counted for parts that are gone, by tag.
-    counted: HashMap<u64, PartCounts>,
+    /// What workers counted for parts that are gone, by tag: of the newest tags alone.
+    counted: BTreeMap<u64, PartCounts>,
     /// Buffers that are no longer listed, and that workers still read.
     leased: Vec<(StoreId, Block)>,
     /// Only the first so many seats have a worker.
     pub(crate) seat_count: usize,
 }
+
+/// For how many tags is kept what workers have counted for parts that are gone: the highest ones. A front
+/// that counts its tags up may ask for as many, and a pool that sees ever new ones does not grow.
+pub const COUNTED_TAGS_MAX: usize = 128;
 
 /// What workers have counted for a part, by the indices that the front gives them.
 pub type PartCounts = [u64; PART_COUNTS];
@@ -47,7 +51,7 @@ impl ObjectStore {
             free: (0..count).rev().collect(),
             by_content: HashMap::new(),
             bytes: 0,
-            counted: HashMap::new(),
+            counted: BTreeMap::new(),
             leased: Vec::new(),
             seat_count: 0,
         }
@@ -162,7 +166,8 @@ impl ObjectStore {
 
     /// Returns what workers have counted, by tag.
     pub(crate) fn counts(&self, table: Table<'_>) -> HashMap<u64, PartCounts> {
-        let mut all = self.counted.clone();
+        let mut all: HashMap<_, _> =
+            self.counted.iter().map(|(&tag, &counts)| (tag, counts)).collect();
         for part in self.parts.iter().flatten() {
             add(all.entry(part.tag).or_default(), table.part_counts(part.id.entry));
         }
@@ -194,6 +199,9 @@ impl ObjectStore {
         }
         if let Some(part) = place.take() {
             add(self.counted.entry(part.tag).or_default(), table.part_counts(part.id.entry));
+            if self.counted.len() > COUNTED_TAGS_MAX {
+                self.counted.pop_first();
+            }
             table.store_unlist(part.id);
             kill_point!("parent.store.unlisted");
             match part.hash {

@@ -158,7 +158,7 @@ impl<T: Send + 'static> Engine<T> {
 
     /// Stores a part that many tasks will name, or finds its equal, and holds it for the front.
     /// `kind` tells the worker side how to read the bytes; what workers count for the part is added
-    /// up under `tag`.
+    /// up under `tag`, of which the highest [`COUNTED_TAGS_MAX`](crate::COUNTED_TAGS_MAX) are kept.
     ///
     /// # Errors
     /// If there is no room for it.

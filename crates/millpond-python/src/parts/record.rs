@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use millpond_engine::PartCounts;
+use millpond_engine::{COUNTED_TAGS_MAX, PartCounts};
 
 use super::counted;
 
-/// The most records that are kept; the oldest goes first.
-const RECORD_COUNT_MAX: usize = 128;
+/// The most records that are kept; the oldest goes first. Their tags are the highest ones, for which the
+/// engine keeps what workers have counted.
+const RECORD_COUNT_MAX: usize = COUNTED_TAGS_MAX;
 
 /// The record of one place in one callable's tasks.
 pub(crate) struct Record {
