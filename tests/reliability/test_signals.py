@@ -26,6 +26,8 @@ STOPPED_S = by_form(0.2, 5.0)
 BURST_PAUSE_S = 0.001
 BURST_COUNT_MIN = 3
 ROUNDS = by_form(1, 20)
+# On a loaded machine a parent may end at the second signal: then there was no burst.
+ROUNDS_MAX = 2 * ROUNDS + 8
 
 REAPED = """
     import multiprocessing, os, signal, sys, time
@@ -146,13 +148,14 @@ def test_a_burst_of_ctrl_c_ends_all_and_no_worker_says_a_word(
 
     They go on until the parent has ended, and so meet the ends of the workers and its own.
     """
-    for round_ in range(ROUNDS):
-        with working(start_method, tmp_path / str(round_)) as (process, mark):
-            count = interrupt_until_the_end(process)
+    counts: list[int] = []
+    while len(counts) < ROUNDS or (len(counts) < ROUNDS_MAX and max(counts) < BURST_COUNT_MIN):
+        with working(start_method, tmp_path / str(len(counts))) as (process, mark):
+            counts.append(interrupt_until_the_end(process))
             _, stderr = process.communicate()
         assert (process.returncode, orphans_of(mark)) == (-signal.SIGINT, []), stderr
-        assert count >= BURST_COUNT_MIN
         assert "PoolWorker" not in stderr and "millpond/worker.py" not in stderr, stderr
+    assert max(counts) >= BURST_COUNT_MIN
 
 
 def test_a_worker_that_is_stopped_for_long_is_not_a_dead_one(tmp_path: Path) -> None:
