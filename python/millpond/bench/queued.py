@@ -43,7 +43,7 @@ class QueuedCalls(Workload):
     name = "queued-calls"
     title = "memory a queued task, apply_async of {size}, results kept"
     sizes = (50_000,)
-    sizes_quick = (50_000,)
+    sizes_quick = (20_000,)
     size_tiny = 5000
     measure = "memory"
     goal = Goal("<= 300 B", cost_max=300.0)
