@@ -81,7 +81,10 @@ lint: build $(VENV)/.tools ## Formats, clippy, ruff and types; warnings are erro
 	$(BIN)/ruff check python tests
 	$(BIN)/python -m mypy
 
-verify: verify-native verify-python canaries ## All long forms: hours; the parts may run side by side, in clones of their own
+verify: ## All long forms, one after the other: hours; verify-native may run beside verify-python, in a clone of its own
+	$(MAKE) verify-native
+	$(MAKE) verify-python
+	$(MAKE) canaries
 
 verify-native: build $(VENV)/.tools ## Of it: valgrind on the walker, both sanitizers, and the models' long forms
 	sh tools/memcheck.sh $(CURDIR)/$(BIN)/python

@@ -37,8 +37,8 @@ pub(crate) struct ObjectStore {
     pub(crate) seat_count: usize,
 }
 
-/// For how many tags is kept what workers have counted for parts that are gone: the highest ones. A front
-/// that counts its tags up may ask for as many, and a pool that sees ever new ones does not grow.
+/// Of how many tags, the highest ones, the counts of parts that are gone are kept. A front that numbers its
+/// tags upwards can ask for as many, and a pool that sees ever new ones does not grow.
 pub const COUNTED_TAGS_MAX: usize = 128;
 
 /// What workers have counted for a part, by the indices that the front gives them.
